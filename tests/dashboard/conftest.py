@@ -62,7 +62,9 @@ class Stream:
     async def event(self, name: str, matching: Callable[[Any], bool] = lambda _: True) -> Any:
         """The data of the first event of that name that matches."""
         found = await until(
-            lambda: [each for each in self.events if each.name == name and matching(each.data)], f"event {name}"
+            lambda: [each for each in self.events if each.name == name and matching(each.data)],
+            f"event {name}",
+            seconds=30,
         )
         return found[0].data
 
@@ -99,7 +101,7 @@ class Site:
             found = await self.get(f"jobs/{started['job']}")
             return found if found["state"] != "running" else None
 
-        told = await until(ended, "the job ends")
+        told = await until(ended, "the job ends", seconds=30)
         await until(lambda: started["job"] not in self.serving.jobs._running, "the job is in the record")
         return told
 
@@ -154,6 +156,13 @@ async def make_site() -> AsyncIterator[MakeSite]:
         done, _ = await asyncio.wait([task], timeout=20)
         assert done, "the dashboard does not end"
         await task
+
+
+@pytest.fixture(autouse=True)
+def whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page has all that it has room for, however long a busy machine takes to read it."""
+    monkeypatch.setattr("taskfleet_dashboard.desk._MOST_SECONDS", 60.0)
+    monkeypatch.setattr("taskfleet_dashboard.reading.letters._MOST_SECONDS", 60.0)
 
 
 @pytest.fixture

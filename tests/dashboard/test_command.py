@@ -133,7 +133,7 @@ async def test_it_serves_an_application_and_ends_with_open_streams(shared: TaskQ
             found = (await client.get("/api/queues/mail/history")).json()
             return found["points"]
 
-        await until(recorded, "it records the history")
+        await until(recorded, "it records the history", seconds=60)
         async with client.stream("GET", "/api/events", params={"topics": "queue:mail"}) as response:
             lines = response.aiter_lines()
             while "event: queue:mail" not in await anext(lines):

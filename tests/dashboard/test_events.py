@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 from collections import Counter
@@ -78,6 +79,15 @@ async def fill(queue: TaskQueue, count: int) -> None:
         await work.enqueue()
 
 
+async def of_readings(site: Site, monitor: Monitor, number: int = 12) -> tuple[int, float]:
+    """How many commands so many readings send, and how many seconds they take."""
+    pace = site.serving.pace
+    monitor.clear()
+    began, goal = time.monotonic(), pace.readings_total + number
+    await until(lambda: pace.readings_total >= goal, f"{number} readings", seconds=60)
+    return sum(monitor.commands.values()), time.monotonic() - began
+
+
 async def test_fifty_browsers_cost_redis_as_much_as_one(
     make_queue: MakeQueue, make_site: MakeSite, server: RedisServer
 ) -> None:
@@ -92,19 +102,16 @@ async def test_fifty_browsers_cost_redis_as_much_as_one(
         first = await site.stream(topics)
         for topic in topics.split(","):
             await first.event(topic)
-        monitor.clear()
-        await asyncio.sleep(6)
-        one = sum(monitor.commands.values())
+        one, _ = await of_readings(site, monitor)
         others = [await site.stream(topics, many) for _ in range(49)]
         for each in others:
             for topic in topics.split(","):
                 await each.event(topic)
         assert site.serving.hub.streams == 50
-        monitor.clear()
-        await asyncio.sleep(6)
-        fifty = sum(monitor.commands.values())
+        fifty, seconds = await of_readings(site, monitor)
     assert one > 10  # it does read
     assert fifty <= one * 1.5
+    assert seconds > 3  # as often as for one: three topics every 2 s, and two every 5 s
 
 
 async def test_open_pages_never_cost_more_commands_than_the_bound(
@@ -121,10 +128,10 @@ async def test_open_pages_never_cost_more_commands_than_the_bound(
         monitor.clear()
         began = time.monotonic()
         await asyncio.sleep(8)
+        await until(lambda: sum(monitor.commands.values()) >= 160, "it does read")
         seconds = time.monotonic() - began
     # A reading is not cut short: the bound holds for the mean, and one reading more.
     assert sum(monitor.commands.values()) <= 50 * seconds + 150
-    assert sum(monitor.commands.values()) >= 20 * seconds
     counted = site.serving.pace.commands_total
     assert counted > 0
 
@@ -137,8 +144,9 @@ async def test_the_pace_counts_what_is_sent(queue: TaskQueue, server: RedisServe
             await queue.broker.stats_many([f"q{n}" for n in range(30)])
             await queue.broker.workers()
             await queue.list_schedules()
-        await until(lambda: sum(monitor.commands.values()) >= pace.commands_total, "all commands were seen")
-    assert pace.commands_total == sum(monitor.commands.values()) - monitor.commands["SCRIPT"]
+        await queue.broker.client.redis.echo("the end")
+        await until(lambda: monitor.commands["ECHO"], "all commands were seen")
+    assert pace.commands_total == sum(monitor.commands.values()) - monitor.commands["SCRIPT"] - 1
     assert pace.commands_total > 30
 
 
@@ -149,6 +157,9 @@ async def test_while_nobody_watches_nothing_is_read(queue: TaskQueue, site: Site
     await site.close_streams()
     await until(lambda: site.serving.hub.topics == 0, "nobody watches")
     async with monitored(server) as monitor:
+        await queue.broker.ping()
+        await until(lambda: monitor.commands["PING"], "what was sent before has been read")
+        monitor.clear()
         await asyncio.sleep(4)
     assert sum(monitor.commands.values()) == 0
     assert site.serving.hub.streams == 0
@@ -228,7 +239,7 @@ async def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on() ->
     topics = hub.admit("fast")
     good = asyncio.create_task(EventStream(hub, topics)({"type": "http"}, stays, takes))
     slow = asyncio.create_task(EventStream(hub, topics, slow_seconds=0.2)({"type": "http"}, stays, takes_nothing))
-    await asyncio.wait_for(slow, 5)
+    await asyncio.wait_for(slow, 15)
     assert (hub.streams, hub.dropped_total) == (1, 1)
     before = len(sent)
     await until(lambda: len(sent) > before + 5, "the other stream goes on")
@@ -269,7 +280,10 @@ async def test_a_reading_that_breaks_is_told_so_and_the_others_go_on(caplog: pyt
     topics = hub.admit("breaks,unsendable,fast")
     stream = asyncio.create_task(EventStream(hub, topics)({"type": "http"}, stays, takes))
     try:
-        await until(lambda: sent[b"event: fast"] > 5, "the other topic is read")
+        await until(
+            lambda: sent[b"event: fast"] > 5 and sent[b"event: error:breaks"] and sent[b"event: error:unsendable"],
+            "the other topic is read, and the errors are told",
+        )
         assert (sent[b"event: error:breaks"], sent[b"event: error:unsendable"]) == (1, 1)
         assert caplog.text.count("cannot be read") == 2
     finally:
@@ -279,7 +293,9 @@ async def test_a_reading_that_breaks_is_told_so_and_the_others_go_on(caplog: pyt
 
 async def test_a_stream_has_an_end_and_is_not_silent_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "_SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(stream_module, "_LIFE_SECONDS", 2.5)
+    monkeypatch.setattr(
+        stream_module, "_LIFE_SECONDS", 5.0
+    )  # many times a silence, on a machine that stands still, too
     async with site.client.stream("GET", "/api/events", params={"topics": "schedules"}) as response:
         lines = [line async for line in response.aiter_lines() if line]
     assert lines[0] == "retry: 2000"
@@ -317,8 +333,8 @@ async def test_a_slow_browser_gets_the_latest_reading_and_not_all_of_them() -> N
     assert len(sent) == 1
     go_on.set()
     await until(lambda: len(sent) > 1, "the next event")
-    assert b'"count":1,' in sent[0]
-    assert b'"count":2,' not in sent[1]
+    first, second = (int(re.search(rb'"count":(\d+)', each)[1]) for each in sent[:2])  # type: ignore[index]
+    assert first < 10 < 20 <= second
     await hub.close()
     await asyncio.wait_for(stream, 5)
 
@@ -327,7 +343,7 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
     make_queue: MakeQueue, make_site: MakeSite
 ) -> None:
     with RedisServer() as own:
-        queue = make_queue(own.url, redis={"command_timeout": 1.0, "connection_timeout": 1.0})
+        queue = make_queue(own.url, redis={"command_timeout": 5.0, "connection_timeout": 5.0})
         await fill(queue, 1)
         site = await make_site(queue)
         stream = await site.stream("queue:q0")
@@ -340,7 +356,7 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         async def ails() -> bool:
             return (await site.client.get("/healthz")).status_code == 503
 
-        await until(ails, "the probe tells it")  # it asks Redis once a second
+        await until(ails, "the probe tells it", seconds=30)  # it asks Redis once a second
         address = own.url.removeprefix("redis://").partition("/")[0]
         assert address in (await site.client.get("/healthz")).text
         strange = await make_site(queue, CallableAccess(lambda _: None))
@@ -354,7 +370,7 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         await site.close_streams()
 
 
-@pytest.mark.parametrize(("rate", "shared"), [(20.0, True), (1000.0, False)])
+@pytest.mark.parametrize(("rate", "shared"), [(7.0, True), (1000.0, False)])
 async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
     queue: TaskQueue, make_site: MakeSite, rate: float, shared: bool
 ) -> None:
@@ -366,7 +382,8 @@ async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
             return await serving.desk._fleet.snapshot(paced=True)
 
     first = await read()
-    # More than a second, and less than what 30 commands and more at 20 a second take twice.
+    # More than a second. The next turn comes when 30 commands and more are paid for, at 7 a second: a reading is shared
+    # for twice as long, which leaves more than four seconds.
     await asyncio.sleep(1.1)
     assert (await read() is first) == shared
 
@@ -375,7 +392,7 @@ async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
 async def test_a_browser_that_never_reads_leaves_no_connection_behind(
     queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_UNREAD_MS", 1000)
+    monkeypatch.setattr(server, "_UNREAD_MS", 6000)  # longer than it takes until all look, and longer than slow_seconds
     monkeypatch.setitem(EventStream.__init__.__kwdefaults__ or {}, "slow_seconds", 0.5)
     sock = server._bound(server.DashboardOptions(port=0))
     serving = Serving(queue, OpenAccess(), masks=Masks(), records=False)
@@ -390,13 +407,13 @@ async def test_a_browser_that_never_reads_leaves_no_connection_behind(
         client.send(b"GET /api/events?topics=overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await until(lambda: serving.hub.streams == 20, "all look")
     (watched,) = serving.hub._watched.values()
-    until_then, number = asyncio.get_running_loop().time() + 20, 0
+    until_then, number = asyncio.get_running_loop().time() + 40, 0
     while serving.hub.dropped_total < 20 and asyncio.get_running_loop().time() < until_then:
         number += 1
         watched.take(b'"%d%s"' % (number, b"x" * 300_000), is_error=False)
         await asyncio.sleep(0.05)
     assert serving.hub.dropped_total == 20
-    await until(lambda: not serves.server_state.connections, "no connection is left")
+    await until(lambda: not serves.server_state.connections, "no connection is left", seconds=30)
     for client in clients:
         client.close()
     serves.should_exit = True

@@ -132,7 +132,7 @@ async def test_without_a_login_the_metrics_name_no_queue(queue: TaskQueue, make_
 
 async def test_a_redis_that_is_gone_is_told(make_queue: MakeQueue, make_site: MakeSite) -> None:
     with RedisServer() as own:
-        queue = make_queue(own.url, redis={"command_timeout": 1.0, "connection_timeout": 1.0})
+        queue = make_queue(own.url, redis={"command_timeout": 5.0, "connection_timeout": 5.0})
         await fill(queue, "shop")
         site = await make_site(queue)
         assert key("queue_ready", queue="shop") in await scrape(site)
@@ -143,7 +143,7 @@ async def test_a_redis_that_is_gone_is_told(make_queue: MakeQueue, make_site: Ma
             up = [value for (name, _), value in found.items() if name == "taskfleet_redis_up"]
             return up == [0.0] and key("queue_ready", queue="shop") not in found
 
-        await until(told, "the metrics say that Redis is gone")
+        await until(told, "the metrics say that Redis is gone", seconds=30)
 
 
 async def test_a_scrape_that_asks_for_openmetrics_gets_it(site: Site) -> None:

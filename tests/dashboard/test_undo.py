@@ -96,16 +96,16 @@ async def test_letters_are_held_by_the_clock_of_redis(
 async def test_a_discard_that_takes_long_holds_its_first_letters_as_long_as_its_last(
     queue: TaskQueue, site: Site, letters: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "UNDO_SECONDS", 6.0)
+    monkeypatch.setattr(jobs, "UNDO_SECONDS", 10.0)
     broker: Any = queue.broker
     discard = broker.discard_letters
 
     async def slow(partition: Any, ids: list[str], **named: Any) -> Any:
         named["room"] = 5
         first = await discard(partition, ids[:2], **named)
-        await asyncio.sleep(3.5)  # both waits together are longer than letters are held
+        await asyncio.sleep(5.2)  # both waits together are longer than letters are held, and each is seconds shorter
         second = await discard(partition, ids[2:], **named)
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(5.2)
         return type(first)(*(a + b for a, b in zip(first, second, strict=True)))
 
     monkeypatch.setattr(broker, "discard_letters", slow)
@@ -168,7 +168,7 @@ async def test_a_task_that_is_in_the_queue_again_keeps_what_was_passed_on_to_it(
     await queue.purge_dead("default")
     fails = False
     await queue.resume("default")
-    assert await handle.result(timeout=10) == 42
+    assert await handle.result(timeout=30) == 42
 
 
 async def test_changes_that_never_began_are_in_the_record_too(site: Site, letters: list[str]) -> None:
