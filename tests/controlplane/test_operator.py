@@ -110,14 +110,14 @@ def test_an_edited_field_of_the_operator_is_corrected_and_other_fields_stay(
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         return bool((spec["revisionHistoryLimit"], grace) == (3, 135))
 
-    until(corrected, "the operator's value is back", seconds=10)
+    until(corrected, "the operator's value is back", seconds=30)
     deployment = space.get("deployment", "orders-worker")
     assert deployment["spec"]["minReadySeconds"] == 7
     assert deployment["metadata"]["annotations"]["example.com/note"] == "other"
     space("delete", "configmap", "orders-worker")
     manifest["metadata"]["labels"] = {"touched": "yes"}
     space.apply(manifest)
-    until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back", seconds=10)
+    until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back", seconds=30)
 
 
 def test_work_scales_up_at_once_and_its_end_scales_to_zero(
@@ -128,7 +128,7 @@ def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     until(lambda: settled(space), "it is ready")
     began = time.monotonic()
     enqueue(redis_server, prefix, 350)
-    until(lambda: space.replicas() > 0, "there are replicas", seconds=5)
+    until(lambda: space.replicas() > 0, "there are replicas", seconds=30)
     print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
     assert space.replicas() == 4  # 350 waiting / 100 per replica
     decision = until(lambda: space.status().get("autoscaler", {}).get("lastDecision"), "the status says so")
@@ -164,7 +164,7 @@ def test_nothing_is_written_while_nothing_happens(operator: object, space: Space
         before, steady = steady, versions()
         return before == steady
 
-    until(calm, "the objects have settled")
+    until(calm, "the objects have settled", seconds=90, pause=5.0)
     time.sleep(12)
     assert versions() == steady
 

@@ -39,8 +39,9 @@ def test_a_trickle_of_tasks_costs_few_writes(make: Make, redis_server: RedisServ
         sent += 1
     watch.terminate()
     out, _ = watch.communicate()
-    print(f"{sent} tasks in 10 s, {len(out.split())} writes of status")
-    assert len(out.split()) <= 15
+    passed = time.monotonic() - began
+    print(f"{sent} tasks in {passed:.0f} s, {len(out.split())} writes of status")
+    assert len(out.split()) <= 1.5 * passed
 
 
 def versions(queue: Queue, name: str, seconds: float) -> list[str]:
@@ -75,12 +76,23 @@ def test_a_standing_backlog_costs_less_than_a_write_a_minute(mode: str, make: Ma
 
 def test_an_idle_taskqueue_costs_no_write(make: Make) -> None:
     queue = make("idle")
-    versions(queue, "idle", 5)
+    until(lambda: not versions(queue, "idle", 5), "its beginning is told", seconds=60)
     assert versions(queue, "idle", 20) == []
-    change = threading.Timer(1, lambda: queue("annotate", "tq", "idle", "example.com/look=1"))
-    change.start()
-    assert versions(queue, "idle", 10), "the watch shows writes"
-    change.join()
+    ended = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not ended.wait(1):  # a watch needs a while to begin
+            number += 1
+            queue("annotate", "tq", "idle", f"example.com/look={number}", "--overwrite")
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        assert versions(queue, "idle", 10), "the watch shows writes"
+    finally:
+        ended.set()
+        changing.join()
 
 
 def test_a_cordon_of_an_earlier_operator_is_lifted(make: Make, redis_server: RedisServer) -> None:
@@ -107,11 +119,14 @@ def test_a_cordon_of_an_earlier_operator_is_lifted(make: Make, redis_server: Red
     def states() -> list[str]:
         return [one.state for one in asyncio.run(with_broker(lambda broker: broker.workers()))]
 
+    async def is_cordoned(broker: RedisBroker) -> bool:
+        return bool(await broker.client.redis.exists(broker.fleet.cordon(pod)))
+
     try:
         until(lambda: states() == ["running"], "the worker works")
         asyncio.run(with_broker(lambda broker: broker.cordon(pod, ttl_seconds=600)))
-        until(lambda: states() == ["drained"], "it is drained", seconds=5)
-        until(lambda: states() == ["running"], "it works again", seconds=15)
+        until(lambda: not asyncio.run(with_broker(is_cordoned)), "the cordon is lifted", seconds=30)
+        until(lambda: states() == ["running"], "it works again")
     finally:
         worker.terminate()
-        worker.wait(10)
+        worker.wait(30)

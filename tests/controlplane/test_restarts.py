@@ -17,7 +17,8 @@ def template(queue: Queue) -> dict[str, Any]:
 
 
 def revision(queue: Queue) -> int:
-    return int(queue.deployment()["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
+    """The number of the Deployment's version, 0 before Kubernetes has given it one."""
+    return int(queue.deployment()["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
 
 
 def looked_again(queue: Queue) -> None:

@@ -63,7 +63,7 @@ class Space:
         return int(self.get("deployment", "orders-worker").get("spec", {}).get("replicas", -1))
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0, pause: float = 0.05) -> Any:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 40.0, pause: float = 0.05) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
