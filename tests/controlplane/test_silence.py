@@ -29,7 +29,7 @@ from tests.support.redis_server import free_port
 
 # The API server sends a bookmark once a minute, and nobody can tell it to send more. So that it is heard every few
 # seconds, it is asked to end each watch so soon.
-WATCH_SECONDS, SILENCE_SECONDS, SILENT_SECONDS = (2.0, 3.0), 5.0, 12.0
+WATCH_SECONDS, SILENCE_SECONDS, SILENT_SECONDS = (2.0, 3.0), 5.0, 15.0
 IMAGE = "registry.example/shop:silent"
 
 
