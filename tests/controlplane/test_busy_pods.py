@@ -95,11 +95,11 @@ def test_a_pod_with_a_long_task_asks_node_autoscalers_to_wait(
     fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
     operators.start()
-    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2, worker={"evictionProtection": {"afterSeconds": 3}})
+    fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2, worker={"evictionProtection": {"afterSeconds": 8}})
     until(lambda: len(fleet.ready()) == 2, "two pods are ready")
-    fleet.enqueue([1], seconds=15)
+    fleet.enqueue([1], seconds=25)
     (busy,) = until(fleet.busy, "one is busy")
-    assert not protected(fleet), "three seconds have not passed"
+    assert not protected(fleet), "eight seconds have not passed"
     until(lambda: protected(fleet) == {busy: {SAFE: "false", DISRUPT: "true"}}, "it is protected")
     version = fleet.pods()[busy]["metadata"]["resourceVersion"]
     assert not fleet.journal("end")

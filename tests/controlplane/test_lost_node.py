@@ -80,7 +80,7 @@ def test_tasks_of_a_lost_node_run_once_more_and_no_other_busy_pod_is_taken(
     fleet: RealFleet, two_nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
     operators.start()
-    loss = Loss(fleet, two_nodes, seconds=35)
+    loss = Loss(fleet, two_nodes, seconds=60)  # longer than a lease, and than pods need to start
     loss.delete()
     until(lambda: all(len(fleet.journal("start")[one]) == 2 for one in loss.tasks), "its tasks run again")
     assert time.monotonic() - loss.at > LEASE_SECONDS - RENEWED_SECONDS, "a lease holds for as long as it was given"

@@ -71,7 +71,7 @@ def test_a_password_that_is_rotated_under_load_loses_no_task(
     server.call("ACL", "SETUSER", "worker", ">second")
     password(fleet, "second")
     began = time.monotonic()
-    until(rolled, "the workers are rolled", seconds=60)
+    until(rolled, "the workers are rolled", seconds=120)
     print(f"after {time.monotonic() - began:.1f} s the Deployment has the new password")
 
     def replaced() -> bool:

@@ -60,7 +60,7 @@ def test_an_operator_killed_in_the_cooldown_counts_it_from_the_last_task(
     fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
     operators.start()
-    fleet.apply(autoscaler={"maxReplicas": 2, "cooldownSeconds": 20})
+    fleet.apply(autoscaler={"maxReplicas": 2, "cooldownSeconds": 25})
     fleet.enqueue([1], seconds=1)
     until(lambda: fleet.journal("end"), "the task has ended", seconds=60)
     ended = time.monotonic()
@@ -68,7 +68,8 @@ def test_an_operator_killed_in_the_cooldown_counts_it_from_the_last_task(
     operators.kill()
     operators.start()
     until(lambda: fleet.replicas() == 0, "it goes to zero", seconds=120)
-    assert time.monotonic() - ended > 18, "not before the cooldown was over"
+    # The end is seen some seconds late on a busy machine.
+    assert time.monotonic() - ended > 20, "not before the cooldown was over"
 
 
 def test_an_operator_killed_in_a_drain_leaves_no_worker_without_work(
@@ -148,10 +149,10 @@ def test_a_redis_that_is_back_empty_takes_no_replica_for_one_down_window(
     fleet.apply(autoscaler={"maxReplicas": 3, "cooldownSeconds": 0, **down})
     fleet.enqueue(range(600), seconds=1)  # more than three pods can do in this test, however slowly they start
     until(lambda: len(fleet.ready()) == 3, "three pods work", seconds=60)
-    own_redis.call("FLUSHALL")
     emptied = time.monotonic()
+    own_redis.call("FLUSHALL")
     until(lambda: fleet.replicas() < 3, "it scales down in the end", seconds=150)
-    assert time.monotonic() - emptied >= 29
+    assert time.monotonic() - emptied >= 25, "a window after the last look at the tasks, which was some seconds before"
 
 
 def test_an_autoscaler_of_kubernetes_on_the_scale_subresource(

@@ -135,7 +135,7 @@ def test_a_child_that_is_deleted_while_its_watch_has_expired_is_made_again(
     space.apply(manifest)
     until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     expired(proxy, lambda: space("delete", plural, "orders-worker", "--wait=true"))
-    until(lambda: space.get(plural, "orders-worker"), "it is back", seconds=10)
+    until(lambda: space.get(plural, "orders-worker"), "it is back", seconds=30)
 
 
 def expired(proxy: ApiProxy, change: Any) -> None:
@@ -245,7 +245,7 @@ def test_a_label_that_somebody_edits_is_put_back(operator: Operator, space: Spac
             for one in labels
         )
 
-    until(put_back, "the labels are the operator's", seconds=10)
+    until(put_back, "the labels are the operator's", seconds=30)
 
 
 def test_after_a_restart_every_taskqueue_is_reconciled_soon(

@@ -29,7 +29,7 @@ def test_no_alert_is_raised_by_a_fleet_that_is_well(
     operators.start("--metrics-port", str(metrics))
     scaler = {"minReplicas": 0, "maxReplicas": 2, "cooldownSeconds": 5}
     worker = {"processes": 2, "concurrency": 2}
-    queues: Any = [{"name": "default", "leaseSeconds": 3, "targetLatencySeconds": 30}]
+    queues: Any = [{"name": "default", "leaseSeconds": 60, "targetLatencySeconds": 30}]
     fleet.apply(queues=queues, worker=worker, autoscaler={**scaler, "minReplicas": 1})
     pod = next(iter(until(fleet.ready, "a pod is ready")))
     labels = {"namespace": fleet.namespace, "pod": pod, "taskqueue": fleet.name}
