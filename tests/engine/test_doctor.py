@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,9 @@ class Patient:
         """Let the leases of the worker that is gone end now, but for those that never would."""
         for task_id, ends in await self.redis.zrange(self.keys.lease, 0, -1, withscores=True):
             if math.isfinite(ends):
+                assert ends / 1000 < time.time() + OPTIONS[0].lease_seconds + 1, (
+                    f"the lease of {task_id!r} ends too late"
+                )
                 await self.redis.zadd(self.keys.lease, {task_id: 1}, xx=True)
 
     async def look(self) -> list[Diagnosis]:

@@ -432,14 +432,15 @@ async def test_other_tasks_of_the_queue_are_neither_starved_nor_hoarded(
         await go_on.wait()
         return n
 
-    # Batch items come first, so that the worker learns to claim far more tasks than it has slots.
+    # Batch items come first, so that the worker learns to claim far more tasks than it has slots. The others come when
+    # these have run: a batch that gathers has no slot yet, and the slow tasks would take both for good.
     first = await queue.enqueue_many([batch.message(n) for n in range(500)])
+    worker = await run_worker(queue, concurrency=2)
+    await results(first)
     mixed: list[Any] = []
     for n in range(200):
         mixed += [slow.message(n), batch.message(n)]
     handles = await queue.enqueue_many(mixed)
-    worker = await run_worker(queue, concurrency=2)
-    await results(first)
     await until(lambda: len(started) == 2, "both slots are taken")
 
     async def is_back() -> bool:

@@ -19,10 +19,13 @@ async def test_a_delayed_task_is_never_early_and_hardly_late(queue: TaskQueue, r
     await run_worker(queue)
     loop = asyncio.get_running_loop()
     assert await (await when.options(delay=60).enqueue()).status() == "delayed"
-    began = loop.time()
-    handle = await when.options(delay=0.3).enqueue()
-    # Well before the next of the looks that a worker takes every 5 s anyway, if the machine is not at a standstill.
-    assert 0.3 <= await handle.result(timeout=10) - began <= 4.3
+    late: list[float] = []
+    for _ in range(5):
+        began = loop.time()
+        handle = await when.options(delay=0.3).enqueue()
+        late.append(await handle.result(timeout=10) - began - 0.3)
+    assert min(late) >= 0
+    assert min(late) <= 0.1, "at least one of them, when the machine is busy"
     eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.2)
     later = await when.options(eta=eta).enqueue()
     await later.result(timeout=10)
