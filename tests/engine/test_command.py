@@ -150,7 +150,7 @@ async def _dead(queue: TaskQueue) -> bool:
         (
             ["enqueue", "nope", "--app", "tests.engine.app:queue"],
             1,
-            "no task is named 'nope'; known: block, mirror, noop, note",
+            "no task is named 'nope'; known: block, hold, mirror, noop, note",
         ),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", "{"], 2, "such as --args '[1, \"text\"]'"),
         (["enqueue", "note", "--app", "tests.engine.app:queue", "--args", '["x"]'], 1, "parameter 'n'"),

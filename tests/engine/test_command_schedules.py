@@ -52,7 +52,7 @@ async def test_a_schedule_needs_no_code_of_its_task(shared: TaskQueue) -> None:
         (
             ["add", "x", "--task", "nope", "--every", "5", *APP],
             1,
-            "no task is named 'nope'; known: block, mirror, noop",
+            "no task is named 'nope'; known: block, hold, mirror, noop",
         ),
         (["add", "x", "--task", "note", "--every", "5", "--args", '["x"]', *APP], 1, "parameter 'n'"),
         (["add", "two words", "--task", "noop", "--every", "5"], 2, "schedule name 'two words' is not valid"),

@@ -200,7 +200,7 @@ async def test_redis_that_goes_away_says_what_was_sent(shared: TaskQueue) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["noot"], 1, "no task is named 'noot'; known: block, mirror, noop, note (did you mean 'note'?)"),
+        (["noot"], 1, "no task is named 'noot'; known: block, hold, mirror, noop, note (did you mean 'note'?)"),
         (["note", "--file", "/no/such"], 2, "--file '/no/such' cannot be read: No such file or directory"),
         (["note", "--file", "-", "--wait"], 2, "--file and --wait do not go together"),
         (["note", "--file", "-", "--args", "[1]"], 2, "--file and --args do not go together"),
