@@ -216,9 +216,8 @@ def test_what_is_stored_can_be_labelled_and_deleted_although_it_is_invalid_now(
     changed, versions = copy.deepcopy(manifest), itertools.count()
 
     def is_asked() -> bool:
-        changed["spec"]["worker"]["image"] = (
-            f"registry.example/shop:2.{next(versions)}"  # what is unchanged is not sent
-        )
+        # What is unchanged is not sent.
+        changed["spec"]["worker"]["image"] = f"registry.example/shop:2.{next(versions)}"
         return _fails(space, changed)
 
     until(is_asked, "the webhook is asked again")

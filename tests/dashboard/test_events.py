@@ -293,9 +293,8 @@ async def test_a_reading_that_breaks_is_told_so_and_the_others_go_on(caplog: pyt
 
 async def test_a_stream_has_an_end_and_is_not_silent_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "_SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(
-        stream_module, "_LIFE_SECONDS", 5.0
-    )  # many times a silence, on a machine that stands still, too
+    # Many times a silence, also on a machine that stands still.
+    monkeypatch.setattr(stream_module, "_LIFE_SECONDS", 5.0)
     async with site.client.stream("GET", "/api/events", params={"topics": "schedules"}) as response:
         lines = [line async for line in response.aiter_lines() if line]
     assert lines[0] == "retry: 2000"

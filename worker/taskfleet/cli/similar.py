@@ -30,7 +30,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 def hint(name: str, known: Iterable[str], least: float = 0.6) -> str:
-    """` (did you mean 'x'?)`, or an empty string. Those that differ only at the end come first."""
+    """` (did you mean 'x'?)`, or an empty string. Names that differ only at the end come first."""
     names = list(known)
     longer = [each for each in names if len(name) > 3 and each.startswith(name)]
     near = longer[:1] or difflib.get_close_matches(name[:255], _shorter(name, names, least) or names, 1, least)
@@ -38,7 +38,10 @@ def hint(name: str, known: Iterable[str], least: float = 0.6) -> str:
 
 
 def _shorter(name: str, names: Iterable[str], least: float) -> list[str]:
-    """Ids follow one another: another one may be as near as the one that was typed with a character too many."""
+    """The similar names among `names` that `name` begins with: it has characters too many.
+
+    Ids of tasks that were sent together are as near to each other, so that likeness alone would pick any of them.
+    """
     return [each for each in names if name.startswith(each) and 2 * len(each) >= least * (len(each) + len(name))]
 
 

@@ -21,9 +21,9 @@ from .applying import Change, is_unsettled
 
 _MOST, _WITHIN_SECONDS = 5, 600.0
 _REMEMBERED = 50
-_LAG_SECONDS = (
-    30.0  # for so long the watch may not have shown a write yet; resource versions fall when a backup is restored
-)
+# For how long the watch is taken to lag behind a write. Resource versions fall when a backup of a cluster is restored,
+# and what the watch shows then is no old copy.
+_LAG_SECONDS = 30.0
 
 
 @dataclass
