@@ -20,14 +20,14 @@ def test_of_twenty_pods_the_five_busy_ones_remain(
 ) -> None:
     operators.start()
     fleet.apply(autoscaler={"mode": "Disabled"}, replicas=20)
-    until(lambda: len(fleet.ready()) == 20, "twenty pods are ready", seconds=100)
-    fleet.enqueue(range(5), seconds=20)
+    until(lambda: len(fleet.ready()) == 20, "twenty pods are ready")
+    fleet.enqueue(range(5), seconds=40)
     busy = until(lambda: len(found := fleet.busy()) == 5 and found, "five of them are busy")
     fleet("scale", f"tq/{fleet.name}", "--replicas=5")
     until(lambda: len(fleet.pods()) == 5, "five pods remain")
     assert fleet.pods().keys() == busy
     assert not fleet.journal("end"), "they were removed while the five were busy"
-    until(lambda: len(fleet.journal("end")) == 5, "the tasks have ended", seconds=40)
+    until(lambda: len(fleet.journal("end")) == 5, "the tasks have ended")
     fleet.ran_once(range(5))
     assert fleet.pods().keys() == busy
 
@@ -63,10 +63,12 @@ def test_a_deployment_that_was_deleted_without_its_pods_is_made_again_around_the
     fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
     operators.start()
-    fleet.apply(autoscaler={"minReplicas": 0, "maxReplicas": 3}, worker={"drainTimeoutSeconds": 1})
-    until(lambda: fleet.replicas() == 0, "the Deployment is there")
-    fleet.enqueue(range(2), seconds=30)
+    fleet.apply(autoscaler={"minReplicas": 2, "maxReplicas": 3}, worker={"drainTimeoutSeconds": 1})
+    until(lambda: len(fleet.ready()) == 2, "two pods are ready")
+    fleet.enqueue(range(2), seconds=45)
     busy = until(lambda: len(found := fleet.busy()) == 2 and found, "two are busy")
+    until(lambda: sum(fleet.heartbeats().values()) == 2, "their heartbeats say so")
+    fleet.apply(autoscaler={"minReplicas": 0})
     until(lambda: fleet.status().get("replicas", 0) >= 2, "the status counts them")
     before = fleet.deployment()["metadata"]["uid"]
     fleet("delete", "deployment", f"{fleet.name}-worker", "--cascade=orphan", "--wait=false")
@@ -116,7 +118,7 @@ def test_an_eviction_is_a_drain_and_the_budget_allows_one_at_a_time(
     until(lambda: len(fleet.ready()) == 2, "two pods are ready")
     allowed = "disruptionsAllowed"
     until(lambda: fleet.get("pdb", "orders-worker").get("status", {}).get(allowed) == 1, "one may go")
-    fleet.enqueue(range(2), seconds=12)
+    fleet.enqueue(range(2), seconds=25)
     first, second = until(lambda: len(found := fleet.busy()) == 2 and sorted(found), "both are busy")
     evict(fleet, first)
     with pytest.raises(CommandError, match="disruption budget"):
@@ -141,14 +143,12 @@ def test_a_busy_pod_that_somebody_else_has_chosen_is_told(
     operators.start()
     fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2)
     until(lambda: len(fleet.ready()) == 2, "two pods are ready")
-    fleet.enqueue([1], seconds=12)
+    fleet.enqueue([1], seconds=25)
     (busy,) = until(fleet.busy, "one is busy")
     # A lower cost than that of the drained pod: now the ReplicaSet controller takes the busy one in its place.
     fleet("annotate", "pod", busy, f"{COST}=-5000")
     fleet("scale", f"tq/{fleet.name}", "--replicas=1")
-    told = until(
-        lambda: [one for one in fleet.events() if one["reason"] == "ScaleDownPickedBusyPod"], "it is told", seconds=60
-    )
+    told = until(lambda: [one for one in fleet.events() if one["reason"] == "ScaleDownPickedBusyPod"], "it is told")
     (event,) = told
     assert (event["type"], event["message"]) == (
         "Warning",

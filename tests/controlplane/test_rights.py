@@ -164,7 +164,7 @@ def test_a_new_pod_that_may_not_be_admitted_is_told(
     )
     assert "pods/status" in told(space, "ScalingActive", "FailedUpdateScale")
     grant()
-    until(fleet.ready, "it is admitted", seconds=60)
+    until(fleet.ready, "it is admitted")
     until(lambda: space.condition("ScalingActive").get("reason") == "Disabled", "the condition is over")
 
 
@@ -183,7 +183,7 @@ def test_events_that_may_not_be_posted_stop_nothing_and_are_logged_once(
     enqueue(redis_server, prefix, 1)
     until(lambda: space.replicas() > 0, "a task brings a worker")
     purge(redis_server, prefix)
-    until(lambda: space.replicas() == 0, "it goes again", seconds=90)
+    until(lambda: space.replicas() == 0, "it goes again")
     assert operators.log().count("Events cannot be posted") == 1
     assert "orders: Events cannot be posted" in operators.log()
 

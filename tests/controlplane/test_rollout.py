@@ -20,7 +20,7 @@ def six(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses) -> 
     nodes.broken_images.add("broken")
     operators.start()
     fleet.apply(autoscaler={"mode": "Disabled"}, replicas=6)
-    until(lambda: len(fleet.ready()) == 6, "six pods are ready", seconds=60)
+    until(lambda: len(fleet.ready()) == 6, "six pods are ready")
     return fleet
 
 
@@ -33,13 +33,13 @@ def test_an_undo_by_a_person_is_put_back_and_cuts_no_task_short(six: RealFleet) 
             six.pod_images() == {image} and len(six.ready()) == 6 and six.condition("Progressing")["status"] == "False"
         )
 
-    until(settled, "the new version runs", seconds=90)
+    until(settled, "the new version runs")
     three_busy(six, seconds=8)
     six("rollout", "undo", f"deployment/{six.name}-worker")
-    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     assert not six.journal("cut")
-    until(settled, "the resource decides which version runs", seconds=90)
+    until(settled, "the resource decides which version runs")
     assert six.condition("Reconciled")["status"] == "True"
 
 
@@ -72,12 +72,12 @@ def test_a_rollout_that_hangs_takes_no_busy_pod_and_the_status_says_why(six: Rea
     until(lambda: len(six.pods()) > 6, "the rollout has begun, and hangs")
     six("scale", f"tq/{six.name}", "--replicas=3")
     until(lambda: held(six), "the status says why nothing is removed")
-    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     assert busy <= six.pods().keys()
     assert six.replicas() == 6
     six.apply(worker={"image": "registry.example/shop:1.0"}, replicas=3)
-    until(lambda: len(six.pods()) == 3, "after the undo three remain", seconds=60)
+    until(lambda: len(six.pods()) == 3, "after the undo three remain")
 
 
 def test_a_rollout_that_hangs_does_not_keep_idle_pods_for_ever(six: RealFleet) -> None:
@@ -96,9 +96,9 @@ def test_a_restart_and_a_smaller_number_at_once_take_no_busy_pod(six: RealFleet)
     three_busy(six, seconds=10)
     restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}
     six("patch", "tq", six.name, "--type=merge", "-p", json.dumps(restart | {"spec": {"replicas": 4}}))
-    until(lambda: len(six.journal("end")) == 3, "the tasks have ended", seconds=60)
+    until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
-    until(lambda: six.replicas() == 4 and len(six.ready()) == 4, "four remain, all of them new", seconds=90)
+    until(lambda: six.replicas() == 4 and len(six.ready()) == 4, "four remain, all of them new")
 
 
 def test_with_drain_new_pods_claim_at_once_and_old_ones_finish_what_they_run(
@@ -125,7 +125,7 @@ def test_with_drain_new_pods_claim_at_once_and_old_ones_finish_what_they_run(
     until(lambda: len(fleet.journal("end")) == 6, "the old tasks have ended")
     fleet.ran_once(range(6))
     assert not fleet.journal("cut")
-    until(lambda: len(fleet.ready()) == 3 and not fleet.pods().keys() & old, "three new pods remain", seconds=90)
+    until(lambda: len(fleet.ready()) == 3 and not fleet.pods().keys() & old, "three new pods remain")
     until(lambda: not fleet.cordoned() & fleet.pods().keys(), "none of them is cordoned")
 
 
@@ -145,7 +145,7 @@ def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pod
     assert not fleet.cordoned()
     assert fleet.ready() == old
     fleet.apply(worker={"image": "registry.example/shop:3.0"})
-    until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them", seconds=90)
+    until(lambda: len(fleet.ready()) == 2 and not fleet.pods().keys() & old, "a good version replaces them")
 
 
 def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(two_draining: RealFleet) -> None:
@@ -180,7 +180,7 @@ def test_with_drain_a_queue_is_suspended_also_while_a_template_waits(two_drainin
     two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the first ones too")
     two_draining.enqueue(range(4, 8), seconds=0.1)
-    until(lambda: not two_draining.pods(), "all pods go when the tasks have ended", seconds=90)
+    until(lambda: not two_draining.pods(), "all pods go when the tasks have ended")
     assert two_draining.journal("end").keys() == set(range(4))
     assert not two_draining.journal("cut")
 
@@ -210,7 +210,7 @@ def test_with_drain_a_first_version_that_never_starts_gives_way_long_before_the_
     until(lambda: fleet.condition("Ready").get("reason") == "CrashLoop", "it does not start")
     fleet.apply(worker={"image": "registry.example/shop:2.0"})
     images = {"registry.example/shop:2.0"}
-    until(lambda: len(fleet.ready()) == 2 and fleet.pod_images() == images, "the next version runs", seconds=90)
+    until(lambda: len(fleet.ready()) == 2 and fleet.pod_images() == images, "the next version runs")
 
 
 def test_with_drain_pods_for_which_there_is_no_node_give_way_long_before_the_next_poll(
@@ -230,7 +230,7 @@ def test_with_drain_pods_for_which_there_is_no_node_give_way_long_before_the_nex
         containers = fleet.deployment()["spec"]["template"]["spec"]["containers"]
         return bool(containers[0]["image"] == "registry.example/shop:2.0")
 
-    until(applied, "the next version is applied", seconds=60)
+    until(applied, "the next version is applied")
 
 
 def test_with_drain_a_change_to_another_redis_comes_to_an_end(two_draining: RealFleet) -> None:
@@ -256,9 +256,9 @@ def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(
     two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the new ones too")
     two_draining.enqueue(range(4, 8), seconds=0.1)
-    until(lambda: not two_draining.pods(), "all pods go when the old tasks have ended", seconds=90)
+    until(lambda: not two_draining.pods(), "all pods go when the old tasks have ended")
     assert two_draining.journal("end").keys() == {0, 1, 2, 3}
     assert not two_draining.journal("cut")
     two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    until(lambda: len(two_draining.journal("end")) == 8, "the others follow", seconds=90)
+    until(lambda: len(two_draining.journal("end")) == 8, "the others follow")
     two_draining.ran_once(range(8))

@@ -71,21 +71,21 @@ def test_a_password_that_is_rotated_under_load_loses_no_task(
     server.call("ACL", "SETUSER", "worker", ">second")
     password(fleet, "second")
     began = time.monotonic()
-    until(rolled, "the workers are rolled", seconds=120)
+    until(rolled, "the workers are rolled")
     print(f"after {time.monotonic() - began:.1f} s the Deployment has the new password")
 
     def replaced() -> bool:
         under_load()
         return not fleet.pods().keys() & old and len(fleet.ready()) == 3
 
-    until(replaced, "three new pods have replaced them", seconds=150)
-    until(lambda: not set(nodes.pods) & old, "the old ones have ended", seconds=90)
+    until(replaced, "three new pods have replaced them")
+    until(lambda: not set(nodes.pods) & old, "the old ones have ended")
     server.call("ACL", "SETUSER", "worker", "<first")
     server.call("CLIENT", "KILL", "USER", "worker")  # every connection logs in again, with what it has
     more = list(itertools.islice(numbers, 9))
     fleet.enqueue(more, seconds=0.1)
     sent.extend(more)
-    until(lambda: len(fleet.journal("end")) == len(sent), "all tasks have ended", seconds=90)
+    until(lambda: len(fleet.journal("end")) == len(sent), "all tasks have ended")
     fleet.ran_once(sent)
     assert not fleet.journal("cut")
     until(lambda: fleet.condition("RedisReachable").get("status") == "True", "the operator has the new one too")

@@ -62,12 +62,12 @@ def test_an_operator_killed_in_the_cooldown_counts_it_from_the_last_task(
     operators.start()
     fleet.apply(autoscaler={"maxReplicas": 2, "cooldownSeconds": 25})
     fleet.enqueue([1], seconds=1)
-    until(lambda: fleet.journal("end"), "the task has ended", seconds=60)
+    until(lambda: fleet.journal("end"), "the task has ended")
     ended = time.monotonic()
     until(lambda: fleet.status().get("autoscaler", {}).get("lastActiveTime"), "the status has the time of activity")
     operators.kill()
     operators.start()
-    until(lambda: fleet.replicas() == 0, "it goes to zero", seconds=120)
+    until(lambda: fleet.replicas() == 0, "it goes to zero")
     # The end is seen some seconds late on a busy machine.
     assert time.monotonic() - ended > 20, "not before the cooldown was over"
 
@@ -77,7 +77,7 @@ def test_an_operator_killed_in_a_drain_leaves_no_worker_without_work(
 ) -> None:
     operators.start()
     fleet.apply(autoscaler={"mode": "Disabled"}, replicas=3)
-    until(lambda: len(fleet.ready()) == 3, "three pods are ready", seconds=60)
+    until(lambda: len(fleet.ready()) == 3, "three pods are ready")
     fleet.enqueue(range(3), seconds=20)
     busy = until(lambda: len(found := fleet.busy()) == 3 and found, "all are busy")
     # A suspended queue drains its busy workers, too.
@@ -89,7 +89,7 @@ def test_an_operator_killed_in_a_drain_leaves_no_worker_without_work(
     until(lambda: not fleet.cordoned(), "demand is back, and the cordons are lifted")
     assert fleet.pods().keys() == busy
     fleet.enqueue(range(3, 6), seconds=0.1)
-    until(lambda: len(fleet.journal("end")) == 6, "all tasks have ended", seconds=60)
+    until(lambda: len(fleet.journal("end")) == 6, "all tasks have ended")
     fleet.ran_once(range(6))
 
 
@@ -100,7 +100,7 @@ def test_a_lost_redis_changes_nothing_and_is_back_at_once(
     operators.start()
     fleet.apply(redis={"commandTimeoutSeconds": 1}, autoscaler={"minReplicas": 1, "maxReplicas": 4})
     fleet.enqueue(range(400), seconds=0.25)
-    until(lambda: len(fleet.ready()) == 4, "four pods work", seconds=60)
+    until(lambda: len(fleet.ready()) == 4, "four pods work")
     own_redis.pause()
     lost = time.monotonic()
     until(lambda: fleet.condition("RedisReachable").get("status") == "False", "the status says so")
@@ -110,7 +110,7 @@ def test_a_lost_redis_changes_nothing_and_is_back_at_once(
         time.sleep(0.5)
     own_redis.go_on()
     until(lambda: fleet.condition("RedisReachable").get("status") == "True", "it has recovered", seconds=15)
-    until(lambda: len(fleet.journal("end")) == 400, "all tasks have ended", seconds=90)
+    until(lambda: len(fleet.journal("end")) == 400, "all tasks have ended")
 
 
 def test_fewer_are_asked_for_while_redis_is_away_and_no_busy_pod_is_taken(
@@ -148,7 +148,7 @@ def test_a_redis_that_is_back_empty_takes_no_replica_for_one_down_window(
     down = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}}}
     fleet.apply(autoscaler={"maxReplicas": 3, "cooldownSeconds": 0, **down})
     fleet.enqueue(range(600), seconds=1)  # more than three pods can do in this test, however slowly they start
-    until(lambda: len(fleet.ready()) == 3, "three pods work", seconds=60)
+    until(lambda: len(fleet.ready()) == 3, "three pods work")
     emptied = time.monotonic()
     own_redis.call("FLUSHALL")
     until(lambda: fleet.replicas() < 3, "it scales down in the end", seconds=150)
@@ -174,7 +174,7 @@ def test_an_autoscaler_of_kubernetes_on_the_scale_subresource(
         },
     }
     fleet("apply", "-f", "-", stdin=json.dumps(hpa))
-    until(lambda: len(fleet.ready()) == 3, "the HPA's minimum rules", seconds=60)
+    until(lambda: len(fleet.ready()) == 3, "the HPA's minimum rules")
     assert fleet.get("tq", "orders")["spec"]["replicas"] == 3
     able = {one["type"]: one["status"] for one in fleet.get("hpa", "orders")["status"]["conditions"]}
     assert able["AbleToScale"] == "True"
@@ -199,15 +199,15 @@ def test_a_rotated_password_loses_no_task(
         operators.start()
         fleet.manifest["spec"]["redis"] = {"urlSecretRef": {"name": "redis", "key": "url"}, "keyPrefix": fleet.prefix}
         fleet.apply(autoscaler={"mode": "Disabled"}, replicas=2)
-        until(lambda: len(fleet.ready()) == 2, "two pods are ready", seconds=60)
+        until(lambda: len(fleet.ready()) == 2, "two pods are ready")
         before = fleet.ready()
         fleet.enqueue(range(60), seconds=0.5)
         until(lambda: len(fleet.journal("start")) > 4, "tasks flow")
         server.call("ACL", "SETUSER", "shop", ">second")  # Redis has both passwords during the rotation
         secret("second")
-        until(lambda: len(fleet.ready()) == 2 and not fleet.ready() & before, "all pods are new", seconds=90)
+        until(lambda: len(fleet.ready()) == 2 and not fleet.ready() & before, "all pods are new")
         server.call("ACL", "SETUSER", "shop", "<first")
-        until(lambda: len(fleet.journal("end")) == 60, "all tasks have ended", seconds=60)
+        until(lambda: len(fleet.journal("end")) == 60, "all tasks have ended")
         fleet.ran_once(range(60))
         until(lambda: fleet.condition("RedisReachable").get("status") == "True", "the operator has it, too")
 
@@ -229,7 +229,7 @@ def test_a_burst_is_absorbed_with_at_most_two_reversals(
         most = max(most, fleet.replicas())
         return bool(most) and fleet.replicas() == 0
 
-    until(over, "the burst is over", seconds=110)
+    until(over, "the burst is over")
     fleet.ran_once(range(2000))
     numbers = [0, *fleet.replica_changes()]
     assert max(numbers) <= 5

@@ -182,7 +182,9 @@ class KubernetesFleet:
             raise ApiError(404, f"the Deployment is gone, and does not become {replicas} replicas")
         uid = deployment["metadata"]["uid"]
         scaled = await self._scale(uid, replicas, current)
-        self._care.departures.expect(removed if replicas < current else (), self._clock.now())
+        self._care.departures.expect(
+            removed if replicas < current else (), self._store.pods(self.key).keys(), self._clock.now()
+        )
         self._assumed = (uid, replicas, scaled["metadata"].get("generation", 0))
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
         self._report.resized(decision, replicas)

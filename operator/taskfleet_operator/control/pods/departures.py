@@ -39,12 +39,13 @@ class Departures:
         """The workers of a look."""
         self._seen = {worker.name: worker for worker in workers}
 
-    def expect(self, removed: Collection[str], now: float) -> None:
-        """The number changes now, and takes these pods; none when it grows."""
+    def expect(self, removed: Collection[str], pods: Collection[str], now: float) -> None:
+        """The number changes now, and takes `removed` of these `pods`; none when it grows."""
         if not removed:
             self._expected, self._before = frozenset(), {}
             return
-        self._before = {**self._seen, **self._before}  # the pods of the removal before may not have gone yet
+        # A pod that went since the last look took no other's place; those of the removal before may not have gone yet.
+        self._before = {name: one for name, one in self._seen.items() if name in pods} | dict(self._before)
         self._expected |= frozenset(removed) & self._before.keys()
         self._until = now + _WATCH_SECONDS
 
