@@ -34,7 +34,9 @@ class Loss:
         fleet.manifest["spec"]["queues"] = [{"name": "default", "leaseSeconds": LEASE_SECONDS}]
         # Without a window in which the number only rises, so that each moment of little demand is seen.
         down = {"scaleDown": {"stabilizationWindowSeconds": 0}}
-        fleet.apply(autoscaler={"behavior": down, "target": {"processingTimeSeconds": "60"}, "minReplicas": len(TASKS)})
+        # No more pods than tasks: Kubernetes takes an idle one that is not ready yet in the place of a drained one.
+        number = {"minReplicas": len(TASKS), "maxReplicas": len(TASKS)}
+        fleet.apply(autoscaler={"behavior": down, "target": {"processingTimeSeconds": "60"}, **number})
         until(lambda: len(fleet.ready()) == len(TASKS), "four pods are ready")
         fleet.enqueue(TASKS, seconds)
         until(lambda: len(fleet.busy()) == len(TASKS), "four pods are busy")
