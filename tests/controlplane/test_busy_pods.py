@@ -63,7 +63,7 @@ def test_a_deployment_that_was_deleted_without_its_pods_is_made_again_around_the
     fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProcesses
 ) -> None:
     operators.start()
-    fleet.apply(autoscaler={"minReplicas": 2, "maxReplicas": 3}, worker={"drainTimeoutSeconds": 1})
+    fleet.apply(autoscaler={"minReplicas": 2, "maxReplicas": 2}, worker={"drainTimeoutSeconds": 1})
     until(lambda: len(fleet.ready()) == 2, "two pods are ready")
     fleet.enqueue(range(2), seconds=45)
     busy = until(lambda: len(found := fleet.busy()) == 2 and found, "two are busy")
