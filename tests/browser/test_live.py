@@ -17,9 +17,31 @@ def stat(page: Any, label: str) -> Any:
     return page.locator(".stat", has_text=label).first.locator(".stat-value")
 
 
+_STREAMS = """() => {
+  window.streams = [];
+  window.EventSource = class extends window.EventSource {
+    constructor(address) { super(address); window.streams.push(this); }
+  };
+}"""
+
+
+def own_clock(page: Any) -> None:
+    """Give the page a clock of its own, and remember the streams that it opens from now on."""
+    page.evaluate(_STREAMS)
+    page.clock.install()
+
+
 def stand_still(page: Any) -> None:
-    """Stop the clock of a page that has one of its own: the machine's time is none of the page's until it resumes."""
+    """Stop the clock of a page that has one of its own: the machine's time is none of the page's until it resumes.
+
+    The clock goes on to a moment at which the page may try to connect; that attempt has ended, too.
+    """
     page.clock.pause_at(page.evaluate("Date.now() / 1000 + 10"))
+    for _ in range(400):
+        if page.evaluate("(window.streams || []).every((stream) => stream.readyState === EventSource.CLOSED)"):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("an attempt to connect has not ended")
 
 
 def test_the_overview_follows_the_fleet(look: Look, world: World) -> None:
@@ -127,7 +149,7 @@ def test_one_connection_carries_all_topics_of_a_page(look: Look) -> None:
 def test_a_lost_connection_says_since_when_and_the_figures_stay(look: Look, world: World) -> None:
     page = look("/")
     expect(stat(page, "Ready")).to_have_text("2,141")
-    page.clock.install()
+    own_clock(page)
     world.deaf = True
     banner = page.locator(".banner")
     expect(banner).to_contain_text(re.compile(r"No connection since \d\d:\d\d:\d\d \(\d+ s\)"))
@@ -190,7 +212,7 @@ def test_a_login_that_ends_while_nobody_touches_the_page_shows_the_login(look: L
 
 def test_a_stream_that_is_refused_says_why_in_the_banner(look: Look, world: World) -> None:
     page = look("/workers")
-    page.clock.install()
+    own_clock(page)
     world.deaf_since = "500 pages are open already, which is the most"
     world.deaf = True
     expect(page.locator(".banner")).to_contain_text("500 pages are open already, which is the most")
