@@ -181,10 +181,9 @@ class KubernetesFleet:
         if deployment is None:  # it was there when the look began
             raise ApiError(404, f"the Deployment is gone, and does not become {replicas} replicas")
         uid = deployment["metadata"]["uid"]
+        pods = frozenset(self._store.pods(self.key))  # before the call: some may be gone when it returns
         scaled = await self._scale(uid, replicas, current)
-        self._care.departures.expect(
-            removed if replicas < current else (), self._store.pods(self.key).keys(), self._clock.now()
-        )
+        self._care.departures.expect(removed if replicas < current else (), pods, self._clock.now())
         self._assumed = (uid, replicas, scaled["metadata"].get("generation", 0))
         logger.info("%s/%s: replicas %d → %d  %s: %s", *self.key, current, replicas, decision.reason, decision.message)
         self._report.resized(decision, replicas)
