@@ -226,6 +226,29 @@ def test_a_child_that_somebody_deletes_and_a_finalizer_holds_is_told_and_made_ag
     until(lambda: space.condition("Reconciled").get("status") == "True", "it is in line")
 
 
+def test_a_deployment_is_made_again_around_the_pods_that_are_left_whatever_the_status_says(
+    operator: object, space: Space, manifest: Manifest
+) -> None:
+    """A Deployment that is ending loses its pods first, and the status is written once more in between."""
+    space.apply(manifest)
+    until(lambda: settled(space), "it is ready")
+    deployment = space.get("deployment", NAME)
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    for number in range(3):
+        metadata = {"name": f"left-{number}", "labels": labels if number < 2 else {"app": "somebody"}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        space("create", "-f", "-", stdin=json.dumps(pod))
+    assert space.status()["replicas"] == 0
+    space("delete", "deployment", NAME, "--wait=false")
+    first = deployment["metadata"]["uid"]
+    again = until(
+        lambda: (live := space.get("deployment", NAME)) and live["metadata"]["uid"] != first and live,
+        "it is made again",
+    )
+    assert again["spec"]["replicas"] == 2
+
+
 def test_two_field_managers_divide_a_new_child_between_them(operator: object, space: Space, manifest: Manifest) -> None:
     manifest["spec"]["autoscaler"]["minReplicas"] = 2
     space.apply(manifest)

@@ -145,3 +145,19 @@ def test_an_unreadable_time_stops_no_scaling(timestamp: str | None) -> None:
 
 def test_a_time() -> None:
     assert seconds_of("1970-01-01T00:01:00Z") == 60.0
+
+
+def test_pods_that_a_deployment_would_adopt_are_counted_by_their_labels(store: ClusterStore) -> None:
+    labels = {"app": "worker", "queue": "orders"}
+    chain(store)
+    for number, pod in enumerate(
+        [
+            made("left-by-a-deployment", "p2", labels={**labels, "pod-template-hash": "1"}),
+            made("of-another-queue", "p3", labels={**labels, "queue": "mail"}),
+            made("of-another-namespace", "p4", labels=labels, namespace="depot"),
+            made("ending", "p5", labels=labels, deletionTimestamp="2026-01-01T00:00:00Z"),
+            {**made("ended", "p6", labels=labels), "status": {"phase": "Succeeded"}},
+        ]
+    ):
+        store.put("Pod", pod)
+        assert store.adoptable_pods("shop", labels) == 1, number

@@ -10,7 +10,6 @@ import contextlib
 import random
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pydantic
 
@@ -18,6 +17,7 @@ from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
 from ...children import KINDS, Child, ChildKind
+from ...children.names import selector
 from ...resource.checks import check
 from ...resource.manifest import problems
 from ...resource.taskqueue import TaskQueueResource, not_supported
@@ -31,7 +31,7 @@ from ..redis.schedule_keeper import ScheduleKeeper
 from ..redis.secrets import SecretCache
 from ..status.conditions import Condition
 from ..status.status_writer import StatusWriter
-from ..store.cluster_store import ClusterStore, Key, Object, is_ready
+from ..store.cluster_store import DEPLOYMENT, ClusterStore, Key, Object, is_ready
 from . import applying
 from .applying import ApplyError, Change
 from .corrections import Corrections
@@ -178,7 +178,7 @@ class Reconciler:
         spared: dict[str, ApplyError],
     ) -> None:
         """Write the children that differ: all of them, or none when the API server would refuse one."""
-        replicas = _first_replicas(queue, self._status.current(key))
+        replicas = 0 if DEPLOYMENT in live else self._first_replicas(key, queue)
         changes = [
             change
             for kind in KINDS
@@ -200,6 +200,23 @@ class Reconciler:
                 written = await applying.write(change, then, self._cluster)
                 self._corrections.written(key, change, written)
                 logger.info("%s/%s: %s %s", *key, "created" if change.live is None else "applied", change.kind.kind)
+
+    def _first_replicas(self, key: Key, queue: TaskQueueResource) -> int:
+        """The number with which a Deployment is made.
+
+        One that is made again has as many as there are: it adopts the pods of one that was deleted without them, and
+        with fewer it would take busy ones at once. The status alone does not tell them: a Deployment that is ending
+        may already have lost its pods when the status was written.
+        """
+        autoscaler = queue.spec.autoscaler
+        asked = autoscaler.min_replicas
+        if autoscaler.mode == "Disabled":
+            asked = 1 if queue.spec.replicas is None else queue.spec.replicas
+        before = self._status.current(key).get("replicas")
+        if before is not None:  # else this TaskQueue has had no Deployment
+            left = self._store.adoptable_pods(key[0], selector(queue))
+            before = min(max(int(before), left), max(asked, autoscaler.max_replicas))
+        return max(before or 0, 0 if queue.spec.suspend else asked)
 
     async def _remove(
         self, key: Key, queue: TaskQueueResource, wanted: Mapping[str, Child], spared: dict[str, ApplyError]
@@ -302,20 +319,6 @@ def _is_rollout(change: Change, rehearsed: Object | None) -> bool:
     if change.live is None or not change.kind.scaled:
         return False
     return rehearsed is None or bool(rehearsed["spec"]["template"] != change.live["spec"]["template"])
-
-
-def _first_replicas(queue: TaskQueueResource, status: Mapping[str, Any]) -> int:
-    """The number with which a Deployment is made.
-
-    One that is made again has as many as there were: it adopts the pods of one that was deleted without them, and with
-    fewer it would take busy ones at once.
-    """
-    autoscaler = queue.spec.autoscaler
-    asked = autoscaler.min_replicas
-    if autoscaler.mode == "Disabled":
-        asked = 1 if queue.spec.replicas is None else queue.spec.replicas
-    before = min(int(status.get("replicas") or 0), max(asked, autoscaler.max_replicas))
-    return max(before, 0 if queue.spec.suspend else asked)
 
 
 def _is_ending(error: Exception) -> bool:

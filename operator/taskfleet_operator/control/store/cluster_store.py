@@ -116,6 +116,18 @@ class ClusterStore:
             if pod.get("status", {}).get("phase") == "Failed" and not pod["metadata"].get("deletionTimestamp")
         ]
 
+    def adoptable_pods(self, namespace: str, selector: Mapping[str, str]) -> int:
+        """How many pods have these labels, are not ending and have not ended, whoever owns them.
+
+        A Deployment that is made under a name takes over the pods that an earlier one has left.
+        """
+        return sum(
+            pod["metadata"].get("namespace", "") == namespace
+            and not _is_over(pod)
+            and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+            for pod in self._objects[POD].values()
+        )
+
     def _all_pods(self, key: Key) -> dict[str, Object]:
         found: dict[str, Object] = {}
         for replica_set in self.replica_sets(key):
