@@ -71,14 +71,14 @@ async def test_it_is_mounted_and_asks_the_application_who_may_look(
     @queue.task
     async def work(card: str) -> None: ...
 
-    handle = await work.enqueue("4111")
+    handle = await work.enqueue("4111 1111")
     app = applications(queue)[framework]
     site = await make_site(queue, app=app, base="/admin/tasks")
     assert (await site.client.get("/api/session")).status_code == 403
     site.client.headers["x-user"] = "vera"
     session = await site.get("session")
     assert (session["user"], session["base"], session["may_change"]) == ("vera", "/admin/tasks", False)
-    assert "4111" not in (await site.client.get(f"/api/tasks/{handle.id}")).text
+    assert "4111 1111" not in (await site.client.get(f"/api/tasks/{handle.id}")).text
     assert '<base href="/admin/tasks/">' in (await site.client.get("/queues/default")).text
     assert (await site.client.get("/assets/app-1a2b.js")).text == "console.log(1)"
     assert (await site.client.get("/api/openapi.json")).json()["info"]["title"] == "Taskfleet dashboard"
