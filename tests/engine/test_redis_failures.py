@@ -173,7 +173,7 @@ async def test_lost_replies_to_a_worker_lose_nothing_and_run_nothing_twice(
     worker = await run_worker(queue, concurrency=5)
     # Leases last a minute, so the tasks claimed in a lost reply could not be taken over in this time.
     assert [await handle.result(timeout=30) for handle in handles] == list(range(300))
-    assert proxy.lost > 5
+    assert proxy.lost >= 2
     assert sorted(ran) == list(range(300))
     proxy.lose_reply = lambda _: False
     await until(lambda: not worker.held, "all is recorded")
