@@ -43,6 +43,7 @@ def resident_kb(pid: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.timeout(900)  # it ends a test that hangs: a busy machine takes minutes
 async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them(
     worker: tuple[TaskQueue, int],
 ) -> None:

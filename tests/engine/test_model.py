@@ -478,6 +478,7 @@ def pair(server: RedisServer) -> Iterator[Pair]:
     pair.close()
 
 
+@pytest.mark.timeout(900)  # it ends a test that hangs: a busy machine takes minutes
 def test_the_scripts_and_the_model_do_the_same(pair: Pair) -> None:
     deep = os.environ.get("TASKFLEET_HYPOTHESIS") == "deep"
     run_state_machine_as_test(
