@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from taskfleet_operator.autoscaler import ScalingDecision, ScalingState, decide
+from taskfleet_operator.autoscaler import ScalingDecision, ScalingState, WorkerSample, decide
 from taskfleet_operator.control.api.kubernetes_api import ApiError, KubernetesApi
 from taskfleet_operator.control.fleet.kubernetes_fleet import KubernetesFleet
+from taskfleet_operator.control.pods.departures import WrongDeparture
 from taskfleet_operator.control.status.conditions import rfc3339
 from taskfleet_operator.control.status.status_writer import StatusWriter
 from taskfleet_operator.control.store.cluster_store import ClusterStore
@@ -36,6 +38,7 @@ class RecordedApi:
         self.generation = 2
         self.refusal: ApiError | None = None
         self.live: dict[str, Any] | None = None  # the Deployment, where it differs from what the watch has shown
+        self.meanwhile: Callable[[], None] = lambda: None  # what happens before a change of the number returns
 
     async def scale(
         self, namespace: str, name: str, uid: str, replicas: int, *, version: str | None = None
@@ -43,6 +46,7 @@ class RecordedApi:
         if self.live is not None and version != self.live["metadata"]["resourceVersion"]:
             raise ApiError(409, "the object has been modified")
         self.calls.append(("scale", name, replicas))
+        self.meanwhile()
         return {"metadata": {"generation": self.generation}}
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
@@ -136,6 +140,18 @@ async def test_a_number_that_was_just_set_counts_until_the_watch_shows_it(shop: 
     assert shop.current == 3
     shop.deployment(5, 3)  # somebody else has changed it since
     assert shop.current == 5
+
+
+async def test_a_busy_pod_that_goes_before_the_change_of_the_number_returns_is_told(shop: Shop) -> None:
+    shop.deployment(2, 1)
+    for name in ("busy", "drained"):
+        shop.pod(name)
+    departures = shop.fleet._care.departures
+    departures.seen([WorkerSample("busy", registered=True, busy=1), WorkerSample("drained", registered=True)])
+    shop.api.meanwhile = lambda: shop.store.forget_pod(KEY, "busy")
+    await shop.fleet.resize(1, ["drained"], decided(2, 1))
+    await asyncio.gather(*shop.fleet.close())
+    assert departures.wrong(shop.store.pods(KEY).keys(), shop.clock.now()) == [WrongDeparture("busy", 1)]
 
 
 async def test_a_number_that_was_set_is_that_of_one_deployment(shop: Shop) -> None:
