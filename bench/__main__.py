@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['redis']}; {repeats} of each, slots {load.slots}\n")
     print(report.table(figures))
+    if features := report.feature_table(figures):
+        print(f"\n{features}")
     if judged := verdicts(figures, [name for name, peer in PEERS.items() if peer.python]):
         print(f"\n{report.target_table(judged)}")
     present = {contender.name for contender in contenders}

@@ -19,6 +19,7 @@ OURS_ALONE: dict[str, str] = {
     "ceiling": "it compares Taskfleet with its bare Redis pattern",
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
+    "features": "it asks what each of our own features costs",
 }
 FASTEST_ONLY: dict[str, str] = {
     "kill9": "its recovery takes minutes, or is not promised",

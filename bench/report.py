@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.features.cases import FEATURES
 from bench.figures import Figure, number
+from bench.scenarios.features import COLUMNS
 from bench.targets import Target
 
 
@@ -43,6 +45,7 @@ def table(figures: Sequence[Figure]) -> str:
 
     `tasks` is a column: how many the line's figures come from. It differs, since a slow peer is given fewer.
     """
+    figures = [figure for figure in figures if "." not in figure.metric]
     tasks = {(f.scenario, f.peer): f.median for f in figures if f.metric == "tasks"}
     header = ("scenario", "metric", "peer", "version", "tasks", "median", "min", "max", "unit")
     rows = [
@@ -61,6 +64,20 @@ def table(figures: Sequence[Figure]) -> str:
         if figure.metric != "tasks"
     ]
     return _markdown(header, rows, right=(4, 5, 6, 7))
+
+
+def feature_table(figures: Sequence[Figure]) -> str:
+    """One Markdown table: a line per feature, with what it costs beside a plain task. Empty without such figures."""
+    medians = {figure.metric: figure.median for figure in figures if figure.scenario == "features"}
+    if not medians:
+        return ""
+    costs = {name: medians[f"{name}.worker_us"] + medians[f"{name}.redis_us"] for name in FEATURES}
+    header = ("a task with", *COLUMNS.values(), "× plain")
+    rows = [
+        (feature.title, *(number(medians[f"{name}.{column}"]) for column in COLUMNS), number(costs[name] / costs["plain"]))
+        for name, feature in FEATURES.items()
+    ]
+    return _markdown(header, rows, right=range(1, len(header)))
 
 
 def target_table(verdicts: Sequence[Target]) -> str:

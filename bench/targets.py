@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.features.cases import FEATURES
 from bench.figures import Figure, number
 
 OURS = "taskfleet"
@@ -110,6 +111,19 @@ def _recovery(measured: Measured) -> Target | None:
     )
 
 
+def _features(measured: Measured) -> Target | None:
+    """Processor time of a task with a feature, in worker and Redis together."""
+    costs: dict[str, float] = {}
+    for name in FEATURES:
+        parts = [measured.get("features", f"{name}.{column}") for column in ("worker_us", "redis_us")]
+        if None in parts:
+            return None
+        costs[name] = sum(part for part in parts if part is not None)
+    over = {FEATURES[name].title: cost / costs["plain"] for name, cost in costs.items() if cost > 3 * costs["plain"]}
+    told = ", ".join(f"{title} {number(times)}" for title, times in sorted(over.items(), key=lambda item: -item[1]))
+    return Target("each feature", "≤ 3 times a plain task", told or "all of them", not over)
+
+
 _RULES: tuple[_Rule, ...] = (
     _times("drain, 1 process", "drain", "bullmq", 4),
     _times("drain, 1 process", "drain", "asynq", 6),
@@ -129,5 +143,7 @@ _RULES: tuple[_Rule, ...] = (
     _at_most("kill -9: duplicates that it did not hold", "kill9", "strays", 0, ""),
     _at_most("claim latency p99, 1,000,000 waiting / 1,000", "million", "claim_p99_ratio", 2, " times"),
     _at_most("longest call of any size, in Redis", "holding", "longest", 20, " ms"),
-    _at_most("worker RSS, idle", "memory", "worker_idle_mb", 45, " MB"),
+    _at_most("longest call of any feature, in Redis", "features", "longest", 20, " ms"),
+    _features,
+    _at_most("worker RSS, idle", "memory", "worker_idle_mb", 40, " MB"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, holding, throughput, timing
+from bench.scenarios import crash, features, holding, throughput, timing
 from bench.scenarios.stage import Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Load", "Run", "Scenario", "Stage", "played_together"]
@@ -47,6 +47,7 @@ SCENARIOS: dict[str, Scenario] = {
     "million": Scenario(timing.million),
     "ceiling": Scenario(throughput.ceiling),
     "holding": Scenario(holding.holding),
+    "features": Scenario(features.features),
 }
 
 # In the order in which the table has them. `tasks`, how many the figures come from, is a column there.
@@ -104,6 +105,7 @@ UNITS = {
         ),
         "ms",
     ),
+    **features.UNITS,
     "tasks": "tasks",
 }
 
