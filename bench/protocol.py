@@ -84,6 +84,9 @@ class Tally:
 
 tally = Tally()
 
+RESULTS = os.environ.get("BENCH_RESULTS") == "1"
+"""Whether results are kept, for the scenario in which callers wait for them."""
+
 
 class Trace:
     """Which tasks began and ended, in a file that outlives a killed process: `b INDEX PID µs`, `e INDEX PID µs`."""
@@ -107,6 +110,12 @@ async def sleep_task(seconds: float) -> None:
     tally.begin()
     await asyncio.sleep(seconds)
     tally.note()
+
+
+def echo_task(at: float) -> float:
+    """Its result is what the caller waits for."""
+    tally.note(at)
+    return at
 
 
 async def traced_task(index: float) -> None:
@@ -148,6 +157,10 @@ class AsyncPeer(ABC):
         """Send no-ops under a fairness key; an empty key is none."""
         raise NotImplementedError("it has no fairness keys")
 
+    async def call(self, at: float) -> Any:
+        """Send an `echo` and wait for its result, with the calls that an application would use."""
+        raise NotImplementedError("nobody can wait for its results")
+
     async def counts(self) -> Reply:
         """`ready`, `in_flight` and `lease_seconds` of the queue."""
         raise NotImplementedError("it is not asked for counts")
@@ -185,6 +198,16 @@ class AsyncPeer(ABC):
             await asyncio.sleep(request["interval_ms"] / 1e3)
         return {"tasks": request["tasks"]}
 
+    async def call_paced(self, request: Request) -> Reply:
+        latencies: list[float] = []
+        for _ in range(request["tasks"]):
+            began = now()
+            if await self.call(began) != began:
+                raise ValueError("the result is not what the task has returned")
+            latencies.append(now() - began)
+            await asyncio.sleep(request["interval_ms"] / 1e3)
+        return {"tasks": request["tasks"], "latencies_us": latencies}
+
     async def enqueue_delayed(self, request: Request) -> Reply:
         tasks, start = request["tasks"], now() + request["lead_ms"] * 1e3
         step = request["spread_ms"] * 1e3 / tasks
@@ -220,7 +243,7 @@ class AsyncPeer(ABC):
         return tally.reply()
 
 
-_PRODUCES = ("enqueue", "enqueue_bulk", "enqueue_paced", "enqueue_delayed", "enqueue_keyed", "counts")
+_PRODUCES = ("enqueue", "enqueue_bulk", "enqueue_paced", "call_paced", "enqueue_delayed", "enqueue_keyed", "counts")
 
 
 async def serve(peer: AsyncPeer, role: str) -> None:
@@ -258,6 +281,10 @@ class ThreadPeer(ABC):
     def send_many(self, arguments: Sequence[float]) -> None:
         raise NotImplementedError("it has no bulk enqueue")
 
+    def call(self, at: float) -> Any:
+        """Send an `echo` and wait for its result, with the calls that an application would use."""
+        raise NotImplementedError("nobody can wait for its results")
+
     def send_later(self, at: float, seconds: float) -> None:
         raise NotImplementedError("it has no delayed tasks here")
 
@@ -282,6 +309,16 @@ class ThreadPeer(ABC):
             self.send(now())
             time.sleep(request["interval_ms"] / 1e3)
         return {"tasks": request["tasks"]}
+
+    def call_paced(self, request: Request) -> Reply:
+        latencies: list[float] = []
+        for _ in range(request["tasks"]):
+            began = now()
+            if self.call(began) != began:
+                raise ValueError("the result is not what the task has returned")
+            latencies.append(now() - began)
+            time.sleep(request["interval_ms"] / 1e3)
+        return {"tasks": request["tasks"], "latencies_us": latencies}
 
     def enqueue_delayed(self, request: Request) -> Reply:
         tasks, start = request["tasks"], now() + request["lead_ms"] * 1e3

@@ -38,6 +38,7 @@ SCENARIOS: dict[str, Scenario] = {
     "enqueue": Scenario(throughput.enqueue),
     "enqueue_bulk": Scenario(throughput.enqueue_bulk),
     "latency": Scenario(timing.latency),
+    "result": Scenario(timing.result),
     "drain_rtt": Scenario(throughput.drain_rtt),
     "processes": Scenario(throughput.processes),
     "sleep": Scenario(throughput.sleep),

@@ -29,6 +29,18 @@ def latency(stage: Stage) -> dict[str, float]:
     return _milliseconds(done["latencies_us"][_WARM:]) | {"tasks": float(stage.load.latency_tasks)}
 
 
+def result(stage: Stage) -> dict[str, float]:
+    """An idle worker and a call every 100 ms: from the call of enqueue until the caller has the result."""
+    producer, worker = (stage.child(role, BENCH_RESULTS="1") for role in ("producer", "worker"))
+    stage.warm(producer, worker)
+    tasks = stage.load.latency_tasks + _WARM
+    stage.begin_work(worker, tasks)
+    pause(_IDLE_SECONDS)
+    done = producer.ask("call_paced", stage.load.timeout, tasks=tasks, interval_ms=_INTERVAL_MS)
+    stage.end_work(worker, tasks)
+    return _milliseconds(done["latencies_us"][_WARM:]) | {"tasks": float(stage.load.latency_tasks)}
+
+
 def delayed(stage: Stage) -> dict[str, float]:
     """Delayed tasks that become due one after the other within a second: how late each starts. Negative is early."""
     producer, worker = stage.child("producer"), stage.child("worker")

@@ -16,7 +16,7 @@ from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker
 
-from bench.protocol import AsyncPeer, serve, sleep_task, tally
+from bench.protocol import RESULTS, AsyncPeer, echo_task, serve, sleep_task, tally
 
 POLL_SECONDS = 0.001  # arq polls; with its default of 0.5 s it would do little but wait
 
@@ -27,6 +27,10 @@ async def noop(context: Any, at: float) -> None:
 
 async def sleep(context: Any, seconds: float) -> None:
     await sleep_task(seconds)
+
+
+async def echo(context: Any, at: float) -> float:
+    return echo_task(at)
 
 
 class Arq(AsyncPeer):
@@ -50,13 +54,18 @@ class Arq(AsyncPeer):
     async def send_later(self, at: float, seconds: float) -> None:
         await self.redis.enqueue_job("noop", at, _defer_by=seconds)
 
+    async def call(self, at: float) -> Any:
+        job = await self.redis.enqueue_job("echo", at)
+        assert job is not None
+        return await job.result(poll_delay=POLL_SECONDS)
+
     async def consume(self, slots: int, finished: asyncio.Event) -> None:
         worker = Worker(
-            [noop, sleep],
+            [noop, sleep, echo],
             redis_settings=self.settings,
             handle_signals=False,
             max_jobs=slots,
-            keep_result=0,  # results off
+            keep_result=3600 if RESULTS else 0,
             log_results=False,
             poll_delay=POLL_SECONDS,
         )

@@ -3,7 +3,7 @@
 
 const fs = require('node:fs');
 const readline = require('node:readline');
-const { Queue, Worker } = require('bullmq');
+const { Queue, QueueEvents, Worker } = require('bullmq');
 const bullmqVersion = require('bullmq/package.json').version;
 
 const NAME = 'bench';
@@ -12,7 +12,8 @@ const TRACED_MS = 10;
 const BULK = 100; // jobs per addBulk: the fastest of 100, 1,000, 5,000 and 20,000
 
 // Results off: a finished job leaves nothing behind.
-const JOB_OPTIONS = { removeOnComplete: true, removeOnFail: true };
+const KEPT = process.env.BENCH_RESULTS === '1'; // a caller waits for them
+const JOB_OPTIONS = { removeOnComplete: !KEPT, removeOnFail: true };
 
 const { hostname, port } = new URL(process.env.REDIS_URL);
 const connection = { host: hostname, port: Number(port), maxRetriesPerRequest: null };
@@ -67,6 +68,20 @@ function producer() {
       }
       return { tasks };
     },
+    async call_paced({ tasks, interval_ms }) {
+      const events = new QueueEvents(NAME, { connection });
+      await events.waitUntilReady();
+      const latencies = [];
+      for (let i = 0; i < tasks; i++) {
+        const began = now();
+        const job = await queue.add('echo', { at: began });
+        if ((await job.waitUntilFinished(events)) !== began) throw new Error('the result is not what the task has returned');
+        latencies.push(now() - began);
+        await pause(interval_ms);
+      }
+      await events.close();
+      return { tasks, latencies_us: latencies };
+    },
     async enqueue_delayed({ tasks, producers, lead_ms, spread_ms }) {
       const start = now() + lead_ms * 1e3;
       let next = 0;
@@ -102,11 +117,12 @@ function worker() {
         else if (job.data.at > 0) latencies.push(now() - job.data.at);
         if (++seen === tasks || idle_ms) ended = now();
         if (seen === tasks) finish();
+        return job.name === 'echo' ? job.data.at : undefined;
       }, {
         connection,
         concurrency: slots,
         lockDuration: LOCK_SECONDS * 1000,
-        removeOnComplete: { count: 0 },
+        removeOnComplete: { count: KEPT ? 1000 : 0 },
         removeOnFail: { count: 0 },
         drainDelay: 5,
       });

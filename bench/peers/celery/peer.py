@@ -7,15 +7,16 @@ import os
 import sys
 import threading
 from importlib.metadata import version as installed
+from typing import Any
 
 from celery import Celery
 from celery.worker import state
 
-from bench.protocol import ThreadPeer, serve_threads, tally
+from bench.protocol import RESULTS, ThreadPeer, echo_task, serve_threads, tally
 
-app = Celery("bench", broker=os.environ["REDIS_URL"])
+app = Celery("bench", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"] if RESULTS else None)
 app.conf.update(
-    task_ignore_result=True,
+    task_ignore_result=not RESULTS,
     task_acks_late=True,
     worker_prefetch_multiplier=0,  # as many as there are: faster than any number
     worker_send_task_events=False,
@@ -34,11 +35,19 @@ def noop(at: float) -> None:
     tally.note(at)
 
 
+@app.task(name="echo")
+def echo(at: float) -> float:
+    return echo_task(at)
+
+
 class CeleryPeer(ThreadPeer):
     version = installed("celery")
 
     def send(self, at: float) -> None:
         noop.apply_async((at,))
+
+    def call(self, at: float) -> Any:
+        return echo.apply_async((at,)).get()
 
     def consume(self, slots: int, tasks: int, finished: threading.Event) -> None:
         state.should_stop = None

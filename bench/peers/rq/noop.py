@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from bench.protocol import tally
+from bench.protocol import echo_task, tally
 
 
 def noop(at: float) -> None:
     tally.note(at)
+
+
+def echo(at: float) -> float:
+    return echo_task(at)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version as installed
+from typing import Any
 
 import redis
 from rq import Queue, SimpleWorker
@@ -35,6 +36,12 @@ class RqPeer(ThreadPeer):
     def send_many(self, arguments: Sequence[float]) -> None:
         for i in range(0, len(arguments), BULK):
             queue.enqueue_many([Queue.prepare_data(TASK, (at,), result_ttl=0) for at in arguments[i : i + BULK]])
+
+    def call(self, at: float) -> Any:
+        job = queue.enqueue("noop.echo", at, result_ttl=3600)
+        result = job.latest_result(timeout=60)  # it blocks on a stream
+        assert result is not None
+        return result.return_value
 
     def consume(self, slots: int, tasks: int, finished: threading.Event) -> None:
         QuietWorker([queue], connection=connection).work(max_jobs=tasks, logging_level="ERROR")

@@ -27,6 +27,7 @@ class RustTaskQueue:
             | {
                 "sleep": "a full worker sends what it has claimed back to the queue, again and again",
                 "delayed": "its scheduler moves 100 tasks a second",
+                "result": "nobody can wait for its results",
             }
         )
     )

@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 from saq import Queue, Worker
 
-from bench.protocol import AsyncPeer, serve, sleep_task, tally
+from bench.protocol import AsyncPeer, echo_task, serve, sleep_task, tally
 
 # As many operations at once as producers and slots ask for; the default is 20.
 queue: Any = Queue.from_url(os.environ["REDIS_URL"], max_concurrent_ops=100)
@@ -27,6 +27,10 @@ async def noop(context: Any, *, x: float) -> None:
 
 async def sleep(context: Any, *, x: float) -> None:
     await sleep_task(x)
+
+
+async def echo(context: Any, *, x: float) -> float:
+    return echo_task(x)
 
 
 class Bench(Worker[Any]):
@@ -49,8 +53,11 @@ class Saq(AsyncPeer):
 
         return send
 
+    async def call(self, at: float) -> Any:
+        return await queue.apply("echo", x=at)
+
     async def consume(self, slots: int, finished: asyncio.Event) -> None:
-        worker = Bench(queue, functions=[noop, sleep], concurrency=slots)
+        worker = Bench(queue, functions=[noop, sleep, echo], concurrency=slots)
         running = asyncio.create_task(worker.start())
         await finished.wait()
         worker.event.set()

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from streaq import Worker
 
-from bench.protocol import AsyncPeer, serve, sleep_task, tally
+from bench.protocol import AsyncPeer, echo_task, serve, sleep_task, tally
 
 _LAST_ACKS = 0.3  # seconds
 
@@ -28,11 +28,16 @@ async def sleep(seconds: float) -> None:
     await sleep_task(seconds)
 
 
+async def echo(at: float) -> float:
+    return echo_task(at)
+
+
 def new_worker(slots: int) -> tuple[Worker[Any], dict[str, Any]]:
     worker: Worker[Any] = Worker(os.environ["REDIS_URL"], concurrency=slots, handle_signals=False)
     # Results off, and nothing logged per task.
     decorate = worker.task(ttl=0, silent=True)
-    return worker, {"noop": decorate(noop), "sleep": decorate(sleep)}
+    kept = worker.task(silent=True)(echo)
+    return worker, {"noop": decorate(noop), "sleep": decorate(sleep), "echo": kept}
 
 
 class StreaqPeer(AsyncPeer):
@@ -60,6 +65,10 @@ class StreaqPeer(AsyncPeer):
 
     async def send_later(self, at: float, seconds: float) -> None:
         await self.tasks["noop"].enqueue(at).start(delay=timedelta(seconds=max(0.001, seconds)))
+
+    async def call(self, at: float) -> Any:
+        task = await self.tasks["echo"].enqueue(at)
+        return (await task.result()).result
 
     async def consume(self, slots: int, finished: asyncio.Event) -> None:
         worker, _ = new_worker(slots)

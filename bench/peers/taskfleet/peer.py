@@ -10,13 +10,13 @@ from typing import Any
 
 import uvloop
 
-from bench.protocol import AsyncPeer, Reply, serve, sleep_task, tally, traced_task
+from bench.protocol import RESULTS, AsyncPeer, Reply, echo_task, serve, sleep_task, tally, traced_task
 from taskfleet import TaskQueue, __version__
 from taskfleet.process.worker_process import settle_memory
 from taskfleet.runtime.worker import Worker
 
 # Results off: a finished task leaves nothing behind.
-queue = TaskQueue(os.environ["REDIS_URL"], result_ttl=0)
+queue = TaskQueue(os.environ["REDIS_URL"], result_ttl=3600 if RESULTS else 0)
 
 
 @queue.task
@@ -27,6 +27,11 @@ async def noop(at: float) -> None:
 @queue.task
 async def sleep(seconds: float) -> None:
     await sleep_task(seconds)
+
+
+@queue.task
+async def echo(at: float) -> float:
+    return echo_task(at)
 
 
 @queue.task
@@ -63,6 +68,9 @@ class Taskfleet(AsyncPeer):
         options: Any = noop.options
         message = options(fair_key=key).message if key else noop.message
         await queue.enqueue_many([message(argument) for argument in arguments])
+
+    async def call(self, at: float) -> float:
+        return await (await echo.enqueue(at)).result()
 
     async def counts(self) -> Reply:
         stats = await queue.queue_stats("default")

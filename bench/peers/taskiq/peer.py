@@ -13,12 +13,16 @@ from typing import Any
 
 import uvloop
 from taskiq.receiver import Receiver
-from taskiq_redis import RedisStreamBroker
+from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from bench.protocol import AsyncPeer, serve, sleep_task, tally
+from bench.protocol import RESULTS, AsyncPeer, echo_task, serve, sleep_task, tally
 
-# No result backend. A group that begins at 0, so that tasks sent before the first worker are not skipped.
+POLL_SECONDS = 0.001  # it polls for results; its default is 0.2
+
+# No result backend, unless results are asked for. A group that begins at 0, so that tasks sent before the first worker are not skipped.
 broker = RedisStreamBroker(os.environ["REDIS_URL"], consumer_id="0")
+if RESULTS:
+    broker = broker.with_result_backend(RedisAsyncResultBackend(os.environ["REDIS_URL"]))
 
 
 @broker.task
@@ -29,6 +33,11 @@ async def noop(at: float) -> None:
 @broker.task
 async def sleep(seconds: float) -> None:
     await sleep_task(seconds)
+
+
+@broker.task
+async def echo(at: float) -> float:
+    return echo_task(at)
 
 
 class Taskiq(AsyncPeer):
@@ -44,6 +53,10 @@ class Taskiq(AsyncPeer):
 
     def sender(self, task: str) -> Callable[[float], Awaitable[Any]]:
         return {"noop": noop, "sleep": sleep}[task].kiq
+
+    async def call(self, at: float) -> Any:
+        task = await echo.kiq(at)
+        return (await task.wait_result(check_interval=POLL_SECONDS)).return_value
 
     async def consume(self, slots: int, finished: asyncio.Event) -> None:
         # As `taskiq worker --no-parse --max-async-tasks 100`: arguments are not validated.
