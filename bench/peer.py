@@ -20,6 +20,10 @@ OURS_ALONE: dict[str, str] = {
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
     "features": "it asks what each of our own features costs",
+    **dict.fromkeys(
+        [f"grow_{what}" for what in ("waiting", "delayed", "members", "fair", "limit", "workers", "queues")],
+        "it asks how our own costs grow",
+    ),
 }
 FASTEST_ONLY: dict[str, str] = {
     "kill9": "its recovery takes minutes, or is not promised",

@@ -119,6 +119,10 @@ class BenchServer:
             cpu_seconds=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
         )
 
+    def flush(self) -> None:
+        """Delete everything."""
+        self._client.flushall()
+
     def reset_statistics(self) -> None:
         """Begin counting and timing commands anew."""
         self._client.config_resetstat()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, features, holding, throughput, timing
+from bench.scenarios import crash, features, growth, holding, throughput, timing
 from bench.scenarios.stage import Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Load", "Run", "Scenario", "Stage", "played_together"]
@@ -49,6 +49,13 @@ SCENARIOS: dict[str, Scenario] = {
     "ceiling": Scenario(throughput.ceiling),
     "holding": Scenario(holding.holding),
     "features": Scenario(features.features),
+    "grow_waiting": Scenario(growth.waiting),
+    "grow_delayed": Scenario(growth.delayed),
+    "grow_members": Scenario(growth.members),
+    "grow_fair": Scenario(growth.fair_keys),
+    "grow_limit": Scenario(growth.limit_keys),
+    "grow_workers": Scenario(growth.workers),
+    "grow_queues": Scenario(growth.queues),
 }
 
 # In the order in which the table has them. `tasks`, how many the figures come from, is a column there.
@@ -107,6 +114,7 @@ UNITS = {
         "ms",
     ),
     **features.UNITS,
+    **growth.UNITS,
     "tasks": "tasks",
 }
 
