@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['redis']}; {repeats} of each, slots {load.slots}\n")
     print(report.table(figures))
-    if features := report.feature_table(figures):
-        print(f"\n{features}")
+    for table in (report.feature_table(figures), *report.growth_tables(figures)):
+        if table:
+            print(f"\n{table}")
     if judged := verdicts(figures, [name for name, peer in PEERS.items() if peer.python]):
         print(f"\n{report.target_table(judged)}")
     present = {contender.name for contender in contenders}

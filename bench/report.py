@@ -80,6 +80,27 @@ def feature_table(figures: Sequence[Figure]) -> str:
     return _markdown(header, rows, right=range(1, len(header)))
 
 
+def growth_tables(figures: Sequence[Figure]) -> list[str]:
+    """A Markdown table for each scenario with curves: a line per size, a column per curve."""
+    tables: list[str] = []
+    for scenario in dict.fromkeys(figure.scenario for figure in figures):
+        cells: dict[tuple[str, int], Figure] = {}
+        for figure in figures:
+            curve, _, size = figure.metric.partition(".")
+            if figure.scenario == scenario and size.isdecimal():
+                cells[curve, int(size)] = figure
+        if cells:
+            curves = list(dict.fromkeys(curve for curve, _ in cells))
+            units = {curve: figure.unit for (curve, _), figure in cells.items()}
+            header = (scenario, *(f"{curve}, {units[curve]}" for curve in curves))
+            rows = [
+                (f"{size:,}", *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves))
+                for size in sorted({size for _, size in cells})
+            ]
+            tables.append(_markdown(header, rows, right=range(len(header))))
+    return tables
+
+
 def target_table(verdicts: Sequence[Target]) -> str:
     """One Markdown table: a line per target that the run has the figures for."""
     rows = [(v.what, v.target, v.measured, "yes" if v.met else "NO") for v in verdicts]
