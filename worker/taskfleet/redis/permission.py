@@ -52,6 +52,15 @@ class CommandCount:
             self.commands += 1
 
 
+def ask_for(packed: bytes) -> None:
+    """Ask for what is about to leave on a connection that has no class of redis-py behind it."""
+    ask = _ask.get()
+    if ask is not None:
+        ask()
+        if isinstance(ask, CommandCount):
+            ask.add(packed)
+
+
 @functools.cache
 def asking(connection: type[Any]) -> type[Any]:
     """This class of connections of redis-py, whose commands ask."""

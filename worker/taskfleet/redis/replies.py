@@ -66,24 +66,32 @@ def one_line(text: str, most: int) -> str:
     return cut if len(text) <= most else f"{cut}… ({len(text)} characters)"
 
 
-class BoundedParser(_AsyncHiredisParser):
-    """redis-py's parser, with a count of the bytes of each reply."""
+class ReplyBound:
+    """Counts the bytes of one reply after the other as they arrive."""
 
-    def __init__(
-        self, socket_read_size: int, reply_bytes: int = REPLY_BYTES, secrets: Callable[[], Iterable[str]] = tuple
-    ) -> None:
-        super().__init__(socket_read_size=socket_read_size)
-        self._secrets = secrets
+    __slots__ = ("_most", "_reply_bytes", "_taken")
+
+    def __init__(self, reply_bytes: int) -> None:
         self._reply_bytes = reply_bytes
-        self._most = reply_bytes
+        self.begin()
+
+    def begin(self) -> None:
+        """The next bytes belong to another reply."""
         self._taken = 0
+        self._most = self._reply_bytes
 
-    def parse_error(self, response: str) -> Exception:  # type: ignore[override]
-        """The exception for an error that Redis has sent."""
-        parse: Callable[[str], Exception] = super().parse_error
-        return parse(one_line(without_secrets(response, self._secrets()), _ERROR_CHARACTERS))
+    def count(self, data: bytes, *, first: bool) -> None:
+        """Raise `TooLongError` when the reply becomes too long; `first` says that it begins with this data.
 
-    def _begin(self, head: bytes) -> None:
+        Bytes of the next reply in the same packet are counted too; they are at most one read.
+        """
+        if first and not self._taken:
+            self._check_head(data)
+        self._taken += len(data)
+        if self._taken > self._most:
+            raise TooLongError(f"one reply has more than {self._most} bytes")
+
+    def _check_head(self, head: bytes) -> None:
         """Check the announced length of a reply, before the parser allocates memory for a whole list."""
         if head[0] in _LINES:
             self._most = min(self._most, _LINE_BYTES)
@@ -92,26 +100,44 @@ class BoundedParser(_AsyncHiredisParser):
             if size > self._most or (head[:1] != b"$" and int(length[:20]) > _ELEMENTS):
                 raise TooLongError(f"one reply has more than {self._most} bytes or {_ELEMENTS} elements: {head[:20]!r}")
 
+
+class BoundedParser(_AsyncHiredisParser):
+    """redis-py's parser, with a bound on each reply."""
+
+    def __init__(
+        self, socket_read_size: int, reply_bytes: int = REPLY_BYTES, secrets: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        super().__init__(socket_read_size=socket_read_size)
+        self._secrets = secrets
+        self.bound = ReplyBound(reply_bytes)
+
+    def parse_error(self, response: str) -> Exception:  # type: ignore[override]
+        """The exception for an error that Redis has sent."""
+        parse: Callable[[str], Exception] = super().parse_error
+        return parse(one_line(without_secrets(response, self._secrets()), _ERROR_CHARACTERS))
+
     async def read_from_socket(self) -> Any:
         stream: Any = self._stream
         reader: Any = self._reader
         buffer = await stream.read(self._read_size)
         if not buffer:
             raise redis_exceptions.ConnectionError("Connection closed by server.")
-        if not self._taken and not reader.has_data():
-            self._begin(buffer)
-        # Bytes of the next reply in the same packet are counted too; they are at most one read.
-        self._taken += len(buffer)
-        if self._taken > self._most:
-            raise TooLongError(f"one reply has more than {self._most} bytes")
+        self.bound.count(buffer, first=not reader.has_data())
         reader.feed(buffer)
         return True
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
-        self._taken = 0
-        self._most = self._reply_bytes
+        self.bound.begin()
         try:
             return await super().read_response(disable_decoding=disable_decoding, push_request=push_request)
-        except (MemoryError, TypeError, ValueError, OverflowError) as error:
-            # For example an array whose announced length exceeds the memory, or a map whose key cannot be hashed.
-            raise redis_exceptions.InvalidResponse(f"no reply of Redis: {str(error) or type(error).__name__}") from None
+        except UNREADABLE as error:
+            raise no_reply(error) from None
+
+
+UNREADABLE = (MemoryError, TypeError, ValueError, OverflowError)
+"""Errors of the parser: an array whose announced length exceeds the memory, a map whose key cannot be hashed."""
+
+
+def no_reply(error: BaseException) -> Exception:
+    """The error for something that the parser cannot read."""
+    return redis_exceptions.InvalidResponse(f"no reply of Redis: {str(error) or type(error).__name__}")

@@ -6,6 +6,7 @@ function that closes them. This module is the only one that reaches for their pr
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from typing import Any
@@ -19,6 +20,14 @@ def descriptor_of(connection: Any) -> int:
     writer = connection._writer
     sock = writer.get_extra_info("socket") if writer is not None else None
     return -1 if sock is None else int(sock.fileno())
+
+
+def take_over(connection: Any, protocol: asyncio.BaseProtocol) -> tuple[Any, Any]:
+    """Give the transport of a connection to `protocol`. Returns the transport, and the protocol that it had."""
+    transport = connection._writer.transport
+    before = transport.get_protocol()
+    transport.set_protocol(protocol)
+    return transport, before
 
 
 def abandon(connection: Any) -> None:
