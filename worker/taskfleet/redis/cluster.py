@@ -14,6 +14,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions
+from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.redis_errors import is_connection_lost, is_stale
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.server import Server, outcome_of
@@ -51,6 +52,11 @@ class ClusterClient(RedisClient):
             return await _asking(server, "EVAL", script.source, len(keys), *keys, *args)
 
         return await self.at(slot_of(keys[0]), lambda server: server.run(script, keys, args), ask)
+
+    def lines_at(self, key: str) -> Lines | None:
+        host = None if self._outdated or not self._slots else self._slots[slot_of(key)]
+        server = None if host is None else self._servers.get(host)
+        return None if server is None or server.lines.full else server.lines
 
     async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """One round trip for each server, to all servers at the same time."""

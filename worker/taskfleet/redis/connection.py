@@ -18,6 +18,7 @@ from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol import bounds
 from taskfleet.redis import replies
 from taskfleet.redis.connection_options import ConnectionOptions
+from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.redis_errors import (
     call_too_large,
     connection_error,
@@ -68,6 +69,11 @@ class RedisClient:
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """One call of `script`."""
         return await self._server.run(script, keys, args)
+
+    def lines_at(self, key: str) -> Lines | None:
+        """The held connections to the server of a key, when it is known and one of them is free."""
+        lines = self._server.lines
+        return None if lines.full else lines
 
     async def run_many(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Several calls of one script, in one round trip for each server."""

@@ -6,7 +6,8 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from redis import exceptions as redis_exceptions
 
 from taskfleet.errors import PayloadTooLargeError
 from taskfleet.protocol import bounds
@@ -16,7 +17,7 @@ from taskfleet.protocol.replacing import enqueue_replacing
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.redis.calls import tasks
 from taskfleet.redis.calls.call import ScriptCall
-from taskfleet.redis.calls.tasks import EnqueueReply
+from taskfleet.redis.calls.tasks import AT_ONCE_BYTES, AtOnce, EnqueueReply
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.redis_errors import CallTooLargeError
 from taskfleet.redis.signalling import Signalling
@@ -25,14 +26,18 @@ _CALLS_TOGETHER = 8
 _KNOWN_SECONDS = 60.0  # then a partition is listed again, since Redis may have lost its data
 
 
-class CallNumber(NamedTuple):
+class Sender:
     """The name and number of an enqueue call, by which Redis recognizes a call that was sent twice.
 
-    A name is used by one call at a time, with increasing numbers.
+    A sender is used by one call at a time, with increasing numbers.
     """
 
-    name: str
-    number: int
+    __slots__ = ("at_once", "name", "number")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.number = 0
+        self.at_once: AtOnce | None = None
 
 
 class Enqueueing(Signalling):
@@ -41,7 +46,7 @@ class Enqueueing(Signalling):
     def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         super().__init__(client, prefix, seal)
         self._listed_until: dict[str, float] = {}
-        self._free_senders: dict[tuple[int, str], list[CallNumber]] = {}
+        self._free_senders: dict[tuple[int, str], list[Sender]] = {}
 
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
@@ -59,6 +64,10 @@ class Enqueueing(Signalling):
             self._listed_until[partition] = now + _KNOWN_SECONDS
         room_for = room_for or len(items)
         if len(items) == 1:
+            if not max_length and self._permit is None:
+                task_id, envelope, delay_ms, eta_ms, extras = items[0]
+                if extras is None and not delay_ms and not eta_ms and len(envelope) <= AT_ONCE_BYTES:
+                    return await self._enqueue_at_once(partition, items, task_id, envelope)
             return await self._enqueue_part(partition, items, max_length, room_for, bounds.item_bytes(items[0]))
         if not items:
             return {}
@@ -72,6 +81,26 @@ class Enqueueing(Signalling):
                 found = await self._enqueue_part(partition, items[start:end], 0, end - start, size)
                 holders |= {start + position: holder for position, holder in found.items()}
         return holders
+
+    async def _enqueue_at_once(
+        self, partition: Partition, items: Sequence[Item], task_id: str, envelope: bytes
+    ) -> dict[int, str]:
+        """The usual call, by the shortest way; whatever goes wrong, the ordinary way sends the same call again."""
+        names, sender = self.keys_of(partition), self._next_sender(partition)
+        lines = self.client.lines_at(names.task)
+        if lines is not None:
+            if sender.at_once is None:
+                sender.at_once = AtOnce(names, self.fleet, partition, sender.name)
+            try:
+                (reply,) = await lines.exchange(sender.at_once.packed(sender.number, task_id, envelope), 1)
+                if type(reply) is list:
+                    self._free(partition).append(sender)
+                    return {}
+            except (redis_exceptions.RedisError, OSError):
+                pass
+        await self.call(self._enqueue_call(partition, items, 0, 1, sender), bounds.item_bytes(items[0]))
+        self._free(partition).append(sender)
+        return {}
 
     async def _list(self, partition: Partition) -> None:
         if self.introduction.is_due:
@@ -158,19 +187,20 @@ class Enqueueing(Signalling):
         return reply.holders
 
     def _enqueue_call(
-        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: CallNumber
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: Sender
     ) -> ScriptCall[EnqueueReply]:
         return tasks.enqueue(
             self.keys_of(partition), self.fleet, partition, items,
             max_length=max_length, total=total, sender=sender.name, number=sender.number,
         )  # fmt: skip
 
-    def _next_sender(self, partition: Partition) -> CallNumber:
+    def _next_sender(self, partition: Partition) -> Sender:
         """A sender's name that no other call is using, with its next number."""
         free = self._free(partition)
-        name, number = free.pop() if free else (secrets.token_urlsafe(6), 0)
-        return CallNumber(name, number + 1)
+        sender = free.pop() if free else Sender(secrets.token_urlsafe(6))
+        sender.number += 1
+        return sender
 
-    def _free(self, partition: Partition) -> list[CallNumber]:
+    def _free(self, partition: Partition) -> list[Sender]:
         # A forked process must not continue to count under the names of its parent.
         return self._free_senders.setdefault((os.getpid(), partition), [])

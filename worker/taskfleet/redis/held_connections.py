@@ -1,7 +1,7 @@
 """Held connections, for the calls that a queue makes most often.
 
 A connection pool checks each connection before lending it, and redis-py prepares commands for every protocol. Both cost
-more than Redis needs for a typical call. A line is a connection that redis-py has opened, without its streams (wire.py).
+more than Redis needs for a typical call. A line is a connection that redis-py has opened, without streams (wire.py).
 It is closed after any error. Calls can be sent again, so no check beforehand is needed.
 """
 
@@ -90,7 +90,7 @@ class Lines:
         except BaseException:
             await self._close(line)
             raise
-        if any(isinstance(reply, redis_exceptions.ResponseError) and redis_errors.is_too_large(reply) for reply in found):
+        if any(map(_is_refusal_of_size, found)):
             self._all.discard(line)  # Redis closes a connection after it has refused to read a call
         # A line that was forgotten while it was in use is not used again.
         if line in self._all and not line.lost:
@@ -136,3 +136,7 @@ class Lines:
 
 def _time_out(line: Wire, seconds: float) -> None:
     line.fail(redis_exceptions.TimeoutError(f"no answer within {seconds:g} s"))
+
+
+def _is_refusal_of_size(reply: Any) -> bool:
+    return isinstance(reply, redis_exceptions.ResponseError) and redis_errors.is_too_large(reply)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import hiredis
 import msgpack
 
 from taskfleet import foreign
@@ -68,6 +69,34 @@ def enqueue(
         fleet.activity, queue_of(partition), max_length, total, pack_items(items), number, keys.done_channel
     )  # fmt: skip
     return ScriptCall(scripts.ENQUEUE, (*keys, keys.sender(sender), *replaced), args, _enqueue_reply)
+
+
+AT_ONCE_BYTES = 10_000
+"""A larger envelope is marked as large in its queue, which takes an ordinary call."""
+
+
+class AtOnce:
+    """Calls that add one task which is ready at once, packed: all but its id and envelope is packed only once."""
+
+    __slots__ = ("_done", "_head")
+
+    def __init__(self, keys: QueueKeys, fleet: FleetKeys, partition: Partition, sender: str) -> None:
+        names = (*keys, keys.sender(sender))
+        fixed = ("EVALSHA", scripts.ENQUEUE.digest, len(names), *names, fleet.activity, queue_of(partition), 0, 1, "")
+        packed = hiredis.pack_command(fixed)
+        # The number of all parts comes first: five follow these.
+        self._head = b"*%d" % (len(fixed) + 5) + packed[packed.index(b"\r\n") :]
+        done = keys.done_channel.encode()
+        self._done = b"\r\n$%d\r\n%b\r\n" % (len(done), done)
+
+    def packed(self, number: int, task_id: str, envelope: bytes) -> bytes:
+        """The call; `number` counts the calls of the sender."""
+        text, name = b"%d" % number, task_id.encode()
+        # As lua/enqueue.lua keeps it: the number, and the reply {1, {}, 0}.
+        return b"%b$%d\r\n%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n\x92%c%b\x93\x01\x90\x00\r\n" % (
+            self._head, len(text), text, self._done, len(name), name, len(envelope), envelope, len(text) + 6,
+            0xA0 | len(text), text,
+        )  # fmt: skip
 
 
 def _enqueue_reply(reply: list[Any]) -> EnqueueReply:

@@ -1,9 +1,10 @@
--- needs: keys queue/clock queue/counters queue/wake queue/unpacking queue/length
+-- needs: keys enqueue/at_once queue/clock queue/counters queue/wake queue/unpacking queue/length
 -- then: enqueue/one_by_one
 -- Add tasks to one queue. A call that is sent twice adds them once.
 -- KEYS  the queue's (redis/keys.py); the key of the sender's last call; the result key of each task to be replaced
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 tasks that the whole call adds
---       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0
+--       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0; or '' for one
+--         task that is ready at once (enqueue/at_once.lua)
 --       6 number of this call among the calls of the sender, increasing  7 done channel
 --       more: u unique key, m its mode (k keep, r replace, d debounce), x the id that it replaces, r the record of that
 --       task's end, t its ttl_ms; l limit key, f fair key, n the edges to tasks that wait for it (queue/records.lua), w
@@ -13,7 +14,6 @@
 --       newest waiting task of the key: the caller names it in x and calls again.
 -- This file adds tasks without `more` to a queue without turns: nearly all calls. Other calls continue in
 -- enqueue/one_by_one.lua.
-local last_call = KEYS[last_key + 1]
 -- A call that was overtaken by its second sending, on another connection, is recognized as well.
 local known = redis.call('GET', last_call)
 known = known and unpacked(known)
@@ -28,7 +28,7 @@ local function answer(reply)
 end
 
 local ID, ENVELOPE, DELAY_MS, ETA_MS, MORE = 1, 2, 3, 4, 5  -- the fields of an item
-local items = cmsgpack.unpack(ARGV[5])
+local items = ARGV[5] == '' and {{ARGV[8], ARGV[9], 0, 0}} or cmsgpack.unpack(ARGV[5])
 local ids, plain, large = {}, true, false
 for i = 1, #items do
   ids[i] = items[i][ID]

@@ -1,4 +1,4 @@
--- needs: keys queue/records
+-- needs: keys step/when_called queue/records
 -- then: step/record step/take_over step/end step/move_due step/trim_dead step/apply_limits step/claim step/reply
 -- Record outcomes and claim tasks in one call, the most frequent of a worker. memory/step.py does the same in Python.
 -- KEYS  the queue's (redis/keys.py); the result keys of the outcomes that carry a result and keep it, in order
