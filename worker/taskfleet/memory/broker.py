@@ -212,11 +212,17 @@ class InMemoryBroker(InMemoryViews):
             return model.step(self.store.now(), options, incarnation, slots, outcomes)
 
     async def step_when_called(
-        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
-    ) -> StepReply:
+        self,
+        partition: Partition,
+        options: QueueOptions,
+        incarnation: str,
+        slots: int,
+        timeout: float,
+        take: Callable[[StepReply], None],
+    ) -> None:
         """Wait until this partition calls for a worker, at most `timeout` s, and claim."""
         await self.wait_for_work([partition], timeout)
-        return await self.step(partition, options, incarnation, slots, [])
+        take(await self.step(partition, options, incarnation, slots, []))
 
     async def owned(self, partition: Partition, incarnation: str) -> list[HeldTask]:
         with self.store.queue(partition) as model:

@@ -6,7 +6,7 @@ Producers, handles, workers and the lease thread know these interfaces only. The
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
@@ -178,9 +178,18 @@ class Broker(Protocol):
         ...
 
     async def step_when_called(
-        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
-    ) -> StepReply:
-        """Wait until this partition calls for a worker, at most `timeout` s, and claim without delay."""
+        self,
+        partition: Partition,
+        options: QueueOptions,
+        incarnation: str,
+        slots: int,
+        timeout: float,
+        take: Callable[[StepReply], None],
+    ) -> None:
+        """Wait until this partition calls for a worker, at most `timeout` s, and claim without delay.
+
+        `take` gets the reply as soon as it is there.
+        """
         ...
 
     async def report(self, partition: Partition, incarnation: str, reports: Sequence[ProgressReport]) -> set[str]:

@@ -85,9 +85,15 @@ class ClusterClient(RedisClient):
         return popped
 
     async def pop_and_run(
-        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
-    ) -> Any:
-        return await self.at(slot_of(key), lambda server: server.pop_and_run(key, timeout, script, keys, args))
+        self,
+        key: str,
+        timeout: float,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        arrived: Callable[[Any], None],
+    ) -> None:
+        await self.at(slot_of(key), lambda server: server.pop_and_run(key, timeout, script, keys, args, arrived))
 
     def pubsub(self) -> Any:
         # A Cluster forwards published messages, so any server will do. Before the first look at the Cluster, a seed is

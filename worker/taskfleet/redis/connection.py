@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis import exceptions as redis_exceptions
@@ -95,10 +95,19 @@ class RedisClient:
         return await self._server.blocking_pop(keys, timeout)
 
     async def pop_and_run(
-        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
-    ) -> Any:
-        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
-        return await self._server.pop_and_run(key, timeout, script, keys, args)
+        self,
+        key: str,
+        timeout: float,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        arrived: Callable[[Any], None],
+    ) -> None:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay.
+
+        `arrived` gets the reply of the script as soon as it is there.
+        """
+        await self._server.pop_and_run(key, timeout, script, keys, args, arrived)
 
     def pubsub(self) -> Any:
         """A redis-py `PubSub` with its own connection, for messages of any script or server."""

@@ -8,7 +8,7 @@ It is closed after any error. Calls can be sent again, so no check beforehand is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -69,15 +69,21 @@ class Lines:
         packed = [hiredis.pack_command(tuple(command)) for command in commands]
         return await self.exchange(packed[0] if len(packed) == 1 else b"".join(packed), len(packed), timeout)
 
-    async def exchange(self, packed: bytes, expected: int, timeout: float | None = None) -> list[Any]:
-        """The replies to commands that are packed already, as `calls` gives them."""
+    async def exchange(
+        self,
+        packed: bytes,
+        expected: int,
+        timeout: float | None = None,
+        arrived: Callable[[list[Any]], None] | None = None,
+    ) -> list[Any]:
+        """The replies to commands that are packed already, as `calls` gives them. For `arrived` see `Wire.send`."""
         while self._free and self._free[-1].lost:
             await self._close(self._free.pop())
         line = self._free.pop() if self._free else await self._open()
         seconds = timeout or self._timeout
         try:
             ask_for(packed)
-            replies = line.send(packed, expected)
+            replies = line.send(packed, expected, arrived)
             # Not asyncio.timeout, which costs as much as the call.
             timer = line.loop.call_later(seconds, _time_out, line, seconds)
             try:

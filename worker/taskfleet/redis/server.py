@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import hiredis
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
 from redis.asyncio.connection import Connection
@@ -101,21 +102,33 @@ class Server:
         return None if popped is None else (popped[0].decode(), popped[1])
 
     async def pop_and_run(
-        self, key: str, timeout: float, script: Script, keys: Sequence[str], args: Sequence[Any]
-    ) -> Any:
-        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay."""
-        popped, reply = await self._blocked.calls(
-            ("BLPOP", key, timeout),
-            ("EVALSHA", script.digest, len(keys), *keys, *args),
-            timeout=timeout + self._command_timeout,
-        )
+        self,
+        key: str,
+        timeout: float,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        arrived: Callable[[Any], None],
+    ) -> None:
+        """Wait for an element of the list `key`, at most `timeout` seconds, and then run `script` without delay.
+
+        `arrived` gets the reply of the script at once, within the callback of the transport.
+        """
+
+        def both(found: list[Any]) -> None:
+            popped, reply = found
+            if not isinstance(popped, Exception) and not isinstance(reply, Exception):
+                arrived(reply)
+
+        packed = hiredis.pack_command(("BLPOP", key, timeout))
+        packed += hiredis.pack_command(("EVALSHA", script.digest, len(keys), *keys, *args))
+        popped, reply = await self._blocked.exchange(packed, 2, timeout + self._command_timeout, both)
         if isinstance(popped, Exception):
             raise popped
         if isinstance(reply, redis_exceptions.NoScriptError):
-            return await self.run(script, keys, args)
-        if isinstance(reply, Exception):
+            arrived(await self.run(script, keys, args))
+        elif isinstance(reply, Exception):
             raise reply
-        return reply
 
     async def forget(self) -> None:
         """Use none of the present connections again. Connections in use are closed by their callers."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from taskfleet import foreign, showing
 from taskfleet.protocol.bounds import CHUNK
@@ -57,16 +57,34 @@ class Stepping(QueueCalls):
         return reply
 
     async def step_when_called(
-        self, partition: Partition, options: QueueOptions, incarnation: str, slots: int, timeout: float
-    ) -> StepReply:
-        """Wait at most `timeout` s until this partition calls for a worker, and claim a task.
+        self,
+        partition: Partition,
+        options: QueueOptions,
+        incarnation: str,
+        slots: int,
+        timeout: float,
+        take: Callable[[StepReply], None],
+    ) -> None:
+        """Wait at most `timeout` s until this partition calls for a worker, and claim tasks.
 
-        The claim follows the notification inside Redis, without a round trip between them.
+        The claim follows the notification inside Redis, without a round trip between them. `take` gets the reply where
+        it arrives, without a turn of the event loop between them.
         """
         names = self.keys_of(partition)
         call = tasks.step(names, partition, options, incarnation=incarnation, slots=slots)
-        reply = await self.client.pop_and_run(names.wake, timeout, call.script, call.keys, call.args)
-        return await self._complete(partition, call.read(reply))
+        incomplete: list[StepCallReply] = []
+
+        def arrived(reply: Any) -> None:
+            answer = call.read(reply)
+            if answer.paged:
+                incomplete.append(answer)
+            else:
+                self.clock.hear(partition, answer.now_ms)
+                take(answer.reply)
+
+        await self.client.pop_and_run(names.wake, timeout, call.script, call.keys, call.args, arrived)
+        for answer in incomplete:
+            take(await self._complete(partition, answer))
 
     async def _complete(self, partition: Partition, answer: StepCallReply) -> StepReply:
         """The reply with the results that were too many for the call: lua/queue/inputs.lua."""

@@ -7,6 +7,7 @@ they arrive. Through a stream each reply passes two more coroutines, which on an
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -32,14 +33,21 @@ class Wire(asyncio.Protocol):
             notEnoughData=_NOTHING,
         )
         self._waiter: asyncio.Future[list[Any]] | None = None
+        self._arrived: Callable[[list[Any]], None] | None = None
         self._expected = 0
         self._replies: list[Any] = []
         self._transport, self._stream = sockets.take_over(connection, self)
 
-    def send(self, packed: bytes, expected: int) -> asyncio.Future[list[Any]]:
-        """Send commands; the future gets their replies, errors of Redis included."""
+    def send(
+        self, packed: bytes, expected: int, arrived: Callable[[list[Any]], None] | None = None
+    ) -> asyncio.Future[list[Any]]:
+        """Send commands; the future gets their replies, errors of Redis included.
+
+        `arrived` gets them before, in the callback of the transport, unless the future was cancelled. What it raises
+        becomes the error of the future.
+        """
         waiter = self._waiter = self.loop.create_future()
-        self._expected, self._replies = expected, []
+        self._expected, self._replies, self._arrived = expected, [], arrived
         self._bound.begin()
         if self.lost:
             self._fail(_closed())
@@ -81,8 +89,15 @@ class Wire(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is None:
             raise redis_exceptions.InvalidResponse("Redis sent a reply to no call")
-        if not waiter.done():
-            waiter.set_result(found)
+        if waiter.done():
+            return
+        if self._arrived is not None:
+            try:
+                self._arrived(found)
+            except Exception as error:
+                waiter.set_exception(error)
+                return
+        waiter.set_result(found)
 
     def pause_writing(self) -> None:
         self._stream.pause_writing()

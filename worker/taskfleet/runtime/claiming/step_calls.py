@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from taskfleet.application import Application
 from taskfleet.protocol.claim import HeldTask, StepReply
@@ -27,10 +27,15 @@ class StepCalls:
         """Record outcomes, and claim up to `slots` tasks."""
         return self._context.broker.step(partition, self._options_of(partition), self._incarnation, slots, outcomes)
 
-    def step_when_called(self, partition: Partition, slots: int, timeout: float) -> Awaitable[StepReply]:
-        """Wait at most `timeout` s until the partition calls for a worker, and claim up to `slots` tasks at once."""
+    def step_when_called(
+        self, partition: Partition, slots: int, timeout: float, take: Callable[[StepReply], None]
+    ) -> Awaitable[None]:
+        """Wait at most `timeout` s until the partition calls for a worker, and claim up to `slots` tasks at once.
+
+        `take` gets the reply as soon as it is there.
+        """
         options = self._options_of(partition)
-        return self._context.broker.step_when_called(partition, options, self._incarnation, slots, timeout)
+        return self._context.broker.step_when_called(partition, options, self._incarnation, slots, timeout, take)
 
     def owned(self, partition: Partition) -> Awaitable[list[HeldTask]]:
         """Every task that the worker has claimed there, even if the reply to its claim was lost."""

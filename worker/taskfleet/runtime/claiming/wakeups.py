@@ -8,6 +8,7 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
+from taskfleet.protocol.claim import StepReply
 from taskfleet.protocol.partitions import Partition
 from taskfleet.runtime.claiming.dispatcher import Dispatcher
 from taskfleet.runtime.claiming.outage import Outage
@@ -117,14 +118,16 @@ class Listeners:
                 await self._failed(error)
 
     async def _claim_when_called(self, partition: Partition, slots: int) -> None:
+        def take(reply: StepReply) -> None:
+            self._receiver.take(partition, reply)
+            self._dispatcher.start()
+
         async with self._unheard.lock(partition):
             try:
-                reply = await self._calls.step_when_called(partition, slots, _LOOK_AGAIN_SECONDS)
+                await self._calls.step_when_called(partition, slots, _LOOK_AGAIN_SECONDS, take)
             except BaseException as error:
                 self._unheard.call_failed(partition, slots, error)
                 raise
-            self._receiver.take(partition, reply)
-        self._dispatcher.start()
 
     async def _listen_to_all(self) -> None:
         """Wait on many partitions with one connection. A notification only names the partition."""
