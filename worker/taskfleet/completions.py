@@ -14,19 +14,30 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.supervising import supervise
 
 
+class End(asyncio.Event):
+    """Set when a task has ended, or may have. `record` is its result record, when that came with the message."""
+
+    record: bytes | None = None
+
+
 class Completions:
     """Subscribes to the completions of partitions in which a caller waits for a task, and wakes the callers."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)  # by task id
+        self._waiting: dict[str, set[End]] = defaultdict(set)  # by task id
         self._listeners: dict[Partition, asyncio.Task[None]] = {}
         self._subscribed: dict[Partition, asyncio.Event] = {}
 
+    def is_subscribed(self, partition: Partition) -> bool:
+        """Whether completions of this partition arrive already."""
+        subscribed = self._subscribed.get(partition)
+        return subscribed is not None and subscribed.is_set()
+
     @contextlib.asynccontextmanager
-    async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[asyncio.Event]:
+    async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[End]:
         """An event that is set when the task ends. The subscription is active when the block is entered."""
-        event = asyncio.Event()
+        event = End()
         self._waiting[task_id].add(event)
         try:
             if partition not in self._listeners:
@@ -42,9 +53,10 @@ class Completions:
                 del self._waiting[task_id]
 
     async def _listen(self, partition: Partition) -> None:
-        async for task_id in self._broker.endings(partition):
+        async for task_id, record in self._broker.endings(partition):
             if task_id:
                 for event in self._waiting.get(task_id, ()):
+                    event.record = event.record or record
                     event.set()
             else:
                 # Subscribed, perhaps again: completions in between were missed, so all callers check the states of

@@ -13,7 +13,7 @@ import typing_extensions
 
 from taskfleet import checks, context, sync
 from taskfleet.cancellation import end
-from taskfleet.completions import Completions
+from taskfleet.completions import Completions, End
 from taskfleet.errors import (
     ResultTimeoutError,
     RunTimeoutError,
@@ -172,18 +172,24 @@ class TaskHandle(Generic[R_co]):
         return sync.run(functools.partial(call, self), instead=instead)
 
     async def _wait(self) -> R_co:
-        state, data = await self._look()
-        if state not in ("ended", "dead"):
+        completions = self._connections.completions
+        # A subscription costs more than a look, and one that is there saves the look.
+        if self.partition is None or not completions.is_subscribed(self.partition):
+            state, data = await self._look()
+            if state in ("ended", "dead"):
+                return self._outcome(state, data)
             if state == "unknown":
-                raise TaskNotFoundError(
-                    f"task {self.id} is not known: it never was here, was purged, or its result has expired"
-                )
-            assert self.partition is not None
-            async with self._connections.completions.expect(self.partition, self.id) as ended:
-                state, data = await self._ended(self.partition, ended)
-        return self._outcome(state, data)
+                raise self._not_known()
+        assert self.partition is not None
+        async with completions.expect(self.partition, self.id) as ended:
+            return self._outcome(*await self._ended(self.partition, ended))
 
-    async def _ended(self, partition: Partition, ended: asyncio.Event) -> tuple[str, bytes]:
+    def _not_known(self) -> TaskNotFoundError:
+        return TaskNotFoundError(
+            f"task {self.id} is not known: it never was here, was purged, or its result has expired"
+        )
+
+    async def _ended(self, partition: Partition, ended: End) -> tuple[str, bytes]:
         """The end of the task, once it is announced, or found by looking from time to time."""
         waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
         waits = context.WAITS.get() if waiter is not None else None
@@ -198,6 +204,8 @@ class TaskHandle(Generic[R_co]):
                 if state in ("ended", "dead"):
                     return state, data
                 if state == "unknown":
+                    if not looks:
+                        raise self._not_known()
                     raise TaskNotFoundError(
                         f"task {self.id} is gone: it ended without a result to keep (result_ttl=0), or was purged"
                     )
@@ -207,6 +215,8 @@ class TaskHandle(Generic[R_co]):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_RECHECK_SECONDS):
                         await ended.wait()
+                if ended.record is not None:
+                    return "ended", ended.record
         finally:
             if waits is not None and looks > 1:
                 waits.forget(waiter, self.id)

@@ -389,9 +389,10 @@ class InMemoryBroker(InMemoryViews):
         """Messages to workers: `cancel ID`, `cordon NAME`; once, at the start, an empty string."""
         return self._listen("control")
 
-    def endings(self, partition: Partition) -> AsyncIterator[str]:
+    async def endings(self, partition: Partition) -> AsyncIterator[tuple[str, bytes | None]]:
         """The ids of tasks of a partition whose end is awaited; once, at the start, an empty string."""
-        return self._listen(f"done {partition}")
+        async for task_id in self._listen(f"done {partition}"):
+            yield task_id, None
 
     def activity(self) -> AsyncIterator[str]:
         """The names of queues with a partition that is no longer empty; once, at the start, an empty string."""

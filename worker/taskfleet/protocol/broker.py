@@ -315,8 +315,8 @@ class Broker(Protocol):
         """Messages to workers: `cancel ID`, `cordon NAME`; an empty string means that messages may have been missed."""
         ...
 
-    def endings(self, partition: Partition) -> AsyncIterator[str]:
-        """The ids of tasks whose end was announced; an empty string as in `control`."""
+    def endings(self, partition: Partition) -> AsyncIterator[tuple[str, bytes | None]]:
+        """The ids of tasks whose end was announced, some with their result record; an empty string as in `control`."""
         ...
 
     def activity(self) -> AsyncIterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from taskfleet import foreign
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.redis.connecting import connect
@@ -112,9 +113,12 @@ class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Letters, Noting, Oper
         """Messages to workers: `cancel ID`, `cordon NAME`; an empty string means that messages may have been missed."""
         return self.listen(self.fleet.control_channel)
 
-    def endings(self, partition: Partition) -> AsyncIterator[str]:
-        """The ids of tasks whose end was announced; an empty string as in `control`."""
-        return self.listen(self.keys_of(partition).done_channel)
+    async def endings(self, partition: Partition) -> AsyncIterator[tuple[str, bytes | None]]:
+        """The ids of tasks whose end was announced, some with their result record; an empty string as in `control`."""
+        names = self.keys_of(partition)
+        async for message in self.client.listen(names.done_channel, names.ended_channel):
+            task_id, told, record = message.partition(b"\0")
+            yield foreign.text(task_id), record if told else None
 
     def activity(self) -> AsyncIterator[str]:
         """The names of queues that change from empty to not empty; an empty string as in `control`."""

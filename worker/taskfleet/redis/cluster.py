@@ -95,11 +95,11 @@ class ClusterClient(RedisClient):
     ) -> None:
         await self.at(slot_of(key), lambda server: server.pop_and_run(key, timeout, script, keys, args, arrived))
 
-    def pubsub(self) -> Any:
+    def publisher(self) -> Server:
         # A Cluster forwards published messages, so any server will do. Before the first look at the Cluster, a seed is
         # used.
         host = random.choice([*self._masters(), *self._seeds])
-        return self._open_server(host).waiting.pubsub()
+        return self._open_server(host)
 
     async def scan(self, match: str, *, count: int = 1000) -> AsyncIterator[bytes]:
         for server in await self.servers():
@@ -293,9 +293,6 @@ class _Commands(_CommandMethods):  # type: ignore[misc]
     def pipeline(self, transaction: bool = False) -> _Pipeline:
         assert not transaction, "a transaction belongs into a script"
         return _Pipeline(self._client)
-
-    def pubsub(self, **_: Any) -> Any:
-        return self._client.pubsub()
 
 
 class _Pipeline(_CommandMethods):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import exceptions as redis_exceptions
 
-from taskfleet import foreign, showing
+from taskfleet import showing
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol import bounds
 from taskfleet.redis import replies
@@ -109,23 +109,21 @@ class RedisClient:
         """
         await self._server.pop_and_run(key, timeout, script, keys, args, arrived)
 
-    def pubsub(self) -> Any:
-        """A redis-py `PubSub` with its own connection, for messages of any script or server."""
-        return self._server.waiting.pubsub()
+    def publisher(self) -> Server:
+        """A server where the messages of all scripts arrive."""
+        return self._server
 
-    async def listen(self, *channels: str) -> AsyncIterator[str]:
-        """Messages on `channels`, without end. An empty string says that messages may have been missed."""
+    async def listen(self, *channels: str) -> AsyncIterator[bytes]:
+        """Messages on `channels`, without end. An empty one says that messages may have been missed."""
         failures = odd = 0
+        timeouts = self.options.timeouts
         while True:
             try:
-                async with self.pubsub() as pubsub:
-                    # A connection that may wait has no time limit for its handshake.
-                    async with asyncio.timeout(self.options.timeouts.connect + self.options.timeouts.command):
-                        await _subscribe(pubsub, channels)
+                async with self.publisher().subscription(channels, timeouts.connect + timeouts.command) as subscription:
                     failures = 0
-                    yield ""
-                    async for message in _messages(pubsub, self.options.timeouts.command):
-                        yield message
+                    yield b""
+                    while True:
+                        yield await subscription.next(timeouts.command)
             except Exception as error:
                 # Also what redis-py raises for a message that is none: without its listener a program hears nothing.
                 if not isinstance(error, (redis_exceptions.RedisError, OSError)):
@@ -239,31 +237,3 @@ class SyncClient:
                 self._runner.run(self._client.close())
             self._runner.close()
             self._runner = None
-
-
-_QUIET_SECONDS = 15.0  # a subscription that has been silent for so long checks its connection
-
-
-async def _subscribe(pubsub: Any, channels: Sequence[str]) -> None:
-    """Subscribe, and wait until the server confirms it: messages that are published from then on will arrive."""
-    await pubsub.subscribe(*channels)
-    missing = set(channels)
-    while missing:
-        message = await pubsub.get_message(timeout=None)
-        if message["type"] == "subscribe":
-            missing.discard(foreign.text(message["channel"]))
-
-
-async def _messages(pubsub: Any, answer_within: float) -> AsyncIterator[str]:
-    """Messages until the subscription fails. A server that stops answering counts as a failure."""
-    while True:
-        message = await pubsub.get_message(timeout=_QUIET_SECONDS)
-        if message is None:
-            await pubsub.ping()
-            message = await pubsub.get_message(timeout=answer_within)
-            if message is None:
-                raise redis_exceptions.TimeoutError("a subscription does not answer")
-        if message["type"] == "message":
-            data = message["data"]
-            # A message that Taskfleet cannot have published only tells the subscriber to look.
-            yield foreign.text(data) if isinstance(data, bytes) and len(data) <= foreign.MESSAGE_LIMIT else ""

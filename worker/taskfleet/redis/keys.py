@@ -76,6 +76,11 @@ class QueueKeys(_Structures):
         return f"{self.base}done"
 
     @property
+    def ended_channel(self) -> str:
+        """As `done_channel`, with the result behind the id and a NUL. Versions before 0.2 neither send nor read it."""
+        return f"{self.base}ended"
+
+    @property
     def history(self) -> str:
         """The rings of a queue's figures over time; only the first partition of a queue has them."""
         return f"{self.base}history"

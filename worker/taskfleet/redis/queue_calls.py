@@ -136,6 +136,7 @@ class QueueCalls:
             found = {partition for partition in found if queue_of(partition) == queue} | {Partition(queue)}
         return sorted(found)
 
-    def listen(self, *channels: str) -> AsyncIterator[str]:
+    async def listen(self, *channels: str) -> AsyncIterator[str]:
         """Messages on `channels`, without end. An empty string says that messages may have been missed."""
-        return self.client.listen(*channels)
+        async for message in self.client.listen(*channels):
+            yield foreign.text(message)

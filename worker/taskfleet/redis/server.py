@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -21,6 +23,7 @@ from taskfleet.redis.permission import asking
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
 from taskfleet.redis.sockets import guarded
+from taskfleet.redis.subscription import Subscription
 from taskfleet.redis.urls import Host
 
 
@@ -67,6 +70,7 @@ class Server:
         self.lines = Lines(self.waiting.connection_pool, timeouts.command)
         self._blocked = Lines(self.waiting.connection_pool, timeouts.command)
         self._command_timeout = timeouts.command
+        self._subscribed: dict[Any, Subscription | None] = {}  # by its connection
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if not self.lines.full:
@@ -130,8 +134,26 @@ class Server:
         elif isinstance(reply, Exception):
             raise reply
 
+    @contextlib.asynccontextmanager
+    async def subscription(self, channels: Sequence[str], within: float) -> AsyncGenerator[Subscription]:
+        """A subscription to these channels, which the server confirms within so many seconds."""
+        connection = self.waiting.connection_pool.make_connection()
+        self._subscribed[connection] = None
+        try:
+            # A connection that may wait has no time limit for its handshake.
+            async with asyncio.timeout(within):
+                await connection.connect()
+                subscription = self._subscribed[connection] = Subscription(connection)
+                await subscription.subscribe(channels)
+            yield subscription
+        finally:
+            self._subscribed.pop(connection, None)
+            await connection.disconnect(nowait=True)
+
     async def forget(self) -> None:
         """Use none of the present connections again. Connections in use are closed by their callers."""
+        for subscription in filter(None, self._subscribed.values()):
+            subscription.fail(redis_exceptions.ConnectionError("the connections to this server are replaced"))
         await self.lines.forget()
         await self._blocked.forget()
         for client in (self.commands, self.waiting):
@@ -142,7 +164,7 @@ class Server:
         """The held connections, and those of the pools, in use or not."""
         pools = [client.connection_pool for client in (self.commands, self.waiting)]
         of_pools = [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]
-        return [*self.lines.all, *self._blocked.all, *of_pools]
+        return [*self.lines.all, *self._blocked.all, *self._subscribed, *of_pools]
 
     async def close(self) -> None:
         await self.lines.forget(wait=True)

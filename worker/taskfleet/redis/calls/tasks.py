@@ -167,7 +167,7 @@ def step(
         letters.max_length, int(letters.ttl_seconds * 1000), keys.done_channel, others,
         limit.tasks_per_second if limit else 0, limit.burst if limit else 0, busy_ms, done,
         options.concurrency or 0, options.concurrency_per_key or 0,
-        per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0,
+        per_key.tasks_per_second if per_key else 0, per_key.burst if per_key else 0, keys.ended_channel,
     )  # fmt: skip
     results = outcomes.result_keys(keys) if outcomes is not None else None
     script_keys = (*keys, *results) if results else keys

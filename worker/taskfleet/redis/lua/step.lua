@@ -7,6 +7,7 @@
 --       10 rate limit (tasks per second, 0 = none)  11 its burst
 --       12 busy_ms of 13 in all  13 messagepack list of ids: first deliveries that succeeded and keep no result
 --       14 tasks that may run at once, 15 and per limit key (0 = any)  16 rate limit per limit key  17 its burst
+--       18 ended channel
 --       An outcome is (id, delivery, code, busy_ms, result, ttl_ms, extra): protocol/outcome.py has the codes. The
 --       extra of the code r is (delay in ms, error record). The
 --       result of the codes r, n, f and d, and the extra of x, is the record for a task that was cancelled in the
@@ -45,6 +46,7 @@ local lease_changed = false
 
 local ended, n_ended = {}, 0  -- ids of the tasks that have ended in this call
 local ended_how = {}  -- id → state and value, for the tasks that wait for it
+local told, MOST_TOLD = {}, 8000  -- id → result, small enough to be published with the end of the task
 local stale = {}  -- ids of outcomes with an old fencing token
 local n_unknown = 0  -- of these, tasks of which Redis knows nothing
 local unrecorded  -- {processed entries of ARGV 13 and of ARGV 9}, when not all were

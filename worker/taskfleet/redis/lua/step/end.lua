@@ -19,6 +19,9 @@ if n_ended > 0 then
   for i = 1, n_ended do
     local id = ended[i]
     if tagged then release(id, tag_of(id), ended_how[id][1], ended_how[id][2]) end
-    if awaited and redis.call('SREM', await, id) == 1 then redis.call('PUBLISH', ARGV[8], id) end
+    if awaited and redis.call('SREM', await, id) == 1 then
+      if told[id] then redis.call('PUBLISH', ARGV[18], id .. '\0' .. told[id]) end
+      redis.call('PUBLISH', ARGV[8], id)
+    end
   end
 end

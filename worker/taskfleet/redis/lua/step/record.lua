@@ -97,7 +97,10 @@ if ARGV[9] ~= '' then
       local attempt = history_of(id)
       return bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)
     end
-    if result_key then redis.call('SET', result_key, result, 'PX', ttl_ms) end
+    if result_key then
+      redis.call('SET', result_key, result, 'PX', ttl_ms)
+      if #result <= MOST_TOLD then told[id] = result end
+    end
     local state = code == 's' and 'succeeded' or code == 'c' and 'cancelled' or 'expired'
     if state ~= 'succeeded' then add(state, 1) end
     ends(id, state, result)
