@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskfleet import BrokerConnectionError, BrokerOutOfMemoryError, Retry, TaskQueue
-from taskfleet.redis import connection, enqueueing, scripts
+from taskfleet.redis import enqueueing, scripts, subscription
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer, wait_until
@@ -226,7 +226,7 @@ async def test_a_server_that_stands_still_is_waited_for(
 async def test_a_subscription_that_hears_nothing_asks_whether_it_stands(
     durable: RedisServer, proxy: Proxy, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(subscription, "_QUIET_SECONDS", 0.1)
     queue = make_queue(proxy.url, redis={"command_timeout": 4})
     heard: list[str] = []
     asked = 0
