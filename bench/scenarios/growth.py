@@ -13,7 +13,6 @@ from bench.children import PeerProcess
 from bench.peer import CHECKOUT
 from bench.scenarios.stage import START_SECONDS, Stage, pause
 from taskfleet import QueueOptions
-from taskfleet.protocol import result_record
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.item import Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet import TaskQueue, current_task
 from taskfleet.redis import scripts
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.white_box import RawWorker
@@ -55,9 +56,19 @@ async def _finished(queue: TaskQueue, count: int) -> bool:
     return stats.finished_total == count and stats.in_flight == 0
 
 
-async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_ended(queue: TaskQueue) -> None:
+async def runs_and_ends(queue: TaskQueue) -> None:
+    """The first task runs and ends without a kept result."""
+    options = queue.application.options_of("default")
+    claimed = await queue.broker.step("default", options, "w", 1, [])
+    await queue.broker.step("default", options, "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)])
+
+
+@pytest.mark.parametrize("way", ["the shortest", "the ordinary"])
+async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_ended(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     broker, sent = queue.broker, 0
-    run = broker.client.run
+    run, exchange = broker.client.run, Lines.exchange
 
     async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         nonlocal sent
@@ -65,13 +76,24 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
         if script is scripts.ENQUEUE:
             sent += 1
             if sent == 1:
-                # The task runs and ends without a kept result before its sender learns that it arrived.
-                options = queue.application.options_of("default")
-                claimed = await broker.step("default", options, "w", 1, [])
-                await broker.step("default", options, "w", 0, [(claimed.claims[0][1], 1, "s", 0, b"", 0, 0)])
+                # It ends before its sender learns that it arrived.
+                await runs_and_ends(queue)
                 raise redis_exceptions.ConnectionError("the reply is lost")
         return reply
 
+    async def losing_exchange(self: Lines, packed: bytes, *args: Any) -> Any:
+        nonlocal sent
+        replies = await exchange(self, packed, *args)
+        if scripts.ENQUEUE.digest.encode() in packed and not sent:
+            sent += 1
+            await runs_and_ends(queue)
+            raise redis_exceptions.ConnectionError("the reply is lost")
+        return replies
+
+    if way == "the shortest":
+        monkeypatch.setattr(Lines, "exchange", losing_exchange)
+    else:
+        monkeypatch.setattr(broker.client, "lines_at", lambda key: None)
     broker.client.run = losing  # type: ignore[method-assign]
 
     @queue.task
@@ -87,23 +109,35 @@ async def test_enqueue_whose_reply_was_lost_adds_once_even_when_the_task_has_end
 async def test_tasks_claimed_by_a_call_without_a_reply_go_back_at_once(queue: TaskQueue, run_worker: RunWorker) -> None:
     broker, lost = queue.broker, 0
 
-    def losing(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def lose_first_claim(*args: Any) -> Any:
-            nonlocal lost
-            reply = await call(*args)
-            if scripts.STEP in args and reply[4] and not lost:
-                lost += 1
-                raise redis_exceptions.ConnectionError("the reply is lost")
-            return reply
+    def check(reply: Any) -> None:
+        nonlocal lost
+        if reply[4] and not lost:
+            lost += 1
+            raise redis_exceptions.ConnectionError("the reply is lost")
 
-        return lose_first_claim
+    run, pop_and_run = broker.client.run, broker.client.pop_and_run
+
+    async def losing_run(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        reply = await run(script, keys, args)
+        if script is scripts.STEP:
+            check(reply)
+        return reply
+
+    async def losing_pop(*args: Any) -> None:
+        *others, arrived = args
+
+        def checked(reply: Any) -> None:
+            check(reply)
+            arrived(reply)
+
+        await pop_and_run(*others, checked)
 
     @queue.task
     async def task() -> tuple[int, int]:
         return current_task().attempt, current_task().delivery
 
-    broker.client.run = losing(broker.client.run)  # type: ignore[method-assign]
-    broker.client.pop_and_run = losing(broker.client.pop_and_run)  # type: ignore[method-assign]
+    broker.client.run = losing_run  # type: ignore[method-assign]
+    broker.client.pop_and_run = losing_pop  # type: ignore[method-assign]
     worker = await run_worker(queue)
     handle = await task.enqueue()
     assert await handle.result(timeout=10) == (1, 2)  # well within its lease of 30 s
@@ -118,9 +152,23 @@ async def _one_task(queue: TaskQueue) -> str:
     return (await task.enqueue()).id
 
 
-async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(queue: TaskQueue) -> None:
+@pytest.mark.parametrize("way", ["the shortest", "the ordinary"])
+async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     broker, delayed_call = queue.broker, list[Any]()
-    run = broker.client.run
+    run, exchange = broker.client.run, Lines.exchange
+
+    async def losing_exchange(self: Lines, packed: bytes, *args: Any) -> Any:
+        if scripts.ENQUEUE.digest.encode() in packed and not delayed_call:
+            delayed_call.extend((self, packed, *args))
+            raise redis_exceptions.ConnectionError("it is still on its way")
+        return await exchange(self, packed, *args)
+
+    async def arrives() -> Any:
+        if way == "the shortest":
+            return await exchange(*delayed_call)
+        return await run(*delayed_call)
 
     async def losing(script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if script is scripts.ENQUEUE and not delayed_call:
@@ -128,14 +176,18 @@ async def test_a_call_that_arrives_after_it_was_sent_again_adds_nothing(queue: T
             raise redis_exceptions.ConnectionError("it is still on its way")
         return await run(script, keys, args)
 
-    broker.client.run = losing  # type: ignore[method-assign]
+    if way == "the shortest":
+        monkeypatch.setattr(Lines, "exchange", losing_exchange)
+    else:
+        monkeypatch.setattr(broker.client, "lines_at", lambda key: None)
+        broker.client.run = losing  # type: ignore[method-assign]
     task_id = await _one_task(queue)
     worker = RawWorker(queue, "w")
     await worker.step(1)
     await worker.step(0, [(task_id, 1, "s", 5, b"\x92\xa9succeeded\x01", 60_000, 0)])
-    await run(*delayed_call)  # after its second sending
+    await arrives()  # after its second sending
     await _one_task(queue)
-    await run(*delayed_call)  # after the next call of the same sender
+    await arrives()  # after the next call of the same sender
     assert (await queue.queue_stats("default")).enqueued_total == 2
 
 
@@ -144,10 +196,10 @@ async def test_a_forked_process_does_not_count_on_under_the_names_of_its_parent(
 ) -> None:
     await _one_task(queue)
     senders = queue.broker._free_senders
-    before = {name for streams in senders.values() for name, _ in streams}
+    before = {sender.name for free in senders.values() for sender in free}
     monkeypatch.setattr("os.getpid", lambda: -1)
     await _one_task(queue)
-    assert len({name for streams in senders.values() for name, _ in streams} - before) == 1
+    assert len({sender.name for free in senders.values() for sender in free} - before) == 1
 
 
 async def test_bulk_calls_whose_replies_were_lost_add_each_task_once_and_in_order(queue: TaskQueue) -> None:

@@ -13,7 +13,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet import Retry, TaskQueue, current_task
 from taskfleet import ids as task_ids
 from taskfleet.protocol.broker import Renewer
-from taskfleet.protocol.claim import CLAIM_ATTEMPT, CLAIM_DELIVERY, Claim
+from taskfleet.protocol.claim import CLAIM_ATTEMPT, CLAIM_DELIVERY, Claim, StepReply
 from taskfleet.protocol.outcome import Outcome
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
@@ -232,12 +232,18 @@ async def test_a_claim_whose_reply_is_lost_goes_back_although_the_worker_claims_
     lost = asyncio.Event()
     claim = queue.broker.step_when_called
 
-    async def without_reply(*args: Any) -> Any:
-        reply = await claim(*args)
-        if reply.claims:
-            lost.set()
+    async def without_reply(*args: Any) -> None:
+        *others, take = args
+
+        def take_unless_lost(reply: StepReply) -> None:
+            if reply.claims:
+                lost.set()
+            else:
+                take(reply)
+
+        await claim(*others, take_unless_lost)
+        if lost.is_set():
             await asyncio.Event().wait()
-        return reply
 
     @queue.task
     async def quick() -> int:
