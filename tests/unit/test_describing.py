@@ -122,7 +122,7 @@ def _with_a_cause_that_was_never_raised() -> None:
 
 
 def _misspelt() -> None:
-    divides_ = _divides
+    divides_ = _divides  # noqa: F841 - the interpreter suggests it
     divide_()  # type: ignore[name-defined] # noqa: F821
 
 

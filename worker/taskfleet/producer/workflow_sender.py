@@ -150,11 +150,12 @@ class _Attempt:
         return await self._send_blocked() and await self._send_starts()
 
     def _fits_one_call(self) -> bool:
-        own = [*self._blocked, *self._starts]
+        items = [self._items[node] for node in (*self._blocked, *self._starts)]
+        parts = [*bounds.windows(items, bounds.item_bytes)]
         return (
             len(set(self._route.partitions.values())) == 1
-            and len(own) <= bounds.CHUNK
-            and sum(bounds.item_bytes(self._items[node]) for node in own) <= bounds.SURE_BYTES
+            and len(parts) <= 1
+            and sum(size for _, _, size in parts) <= bounds.SURE_BYTES
             and not self._wide
             and not any(node.handles or node.message.unique_key for node in self._plan.nodes)
         )

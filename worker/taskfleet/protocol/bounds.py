@@ -16,7 +16,8 @@ from taskfleet.protocol.outcome import OUTCOME_EXTRA, OUTCOME_RESULT, Outcome
 T = TypeVar("T")
 
 CHUNK = 1000  # items in one call: bounded, so that no call holds a queue for long
-CALL_BYTES = 8 * 1_048_576  # bytes in a call of several items; a larger item travels alone
+MOST_TAGGED = 500  # as `CHUNK`, when one of the items has keys or edges: each takes Redis up to 16 µs
+CALL_BYTES = 2 * 1_048_576  # bytes in a call of several items, for which Redis takes up to 8 ms; a larger one is alone
 SURE_BYTES = 1_048_576 - 65_536  # below the lowest values that the limits of Redis can have
 _FRAME = 64  # bytes of an item's id and numbers
 _envelope = operator.itemgetter(ITEM_ENVELOPE)
@@ -26,9 +27,13 @@ _extras = operator.itemgetter(ITEM_EXTRAS)
 def windows(
     items: Sequence[T], size_of: Callable[[T], int], most_bytes: int = CALL_BYTES
 ) -> Iterator[tuple[int, int, int]]:
-    """(start, end, bytes) of consecutive parts: at most `CHUNK` items and `most_bytes`, and at least one item."""
-    for start in range(0, len(items), CHUNK):
-        part = items[start : start + CHUNK]
+    """(start, end, bytes) of consecutive parts: at most `CHUNK` items and `most_bytes`, and at least one item.
+
+    Of tasks, where one has keys or edges: at most `MOST_TAGGED`.
+    """
+    most = MOST_TAGGED if size_of is item_bytes and _any_tagged(items) else CHUNK
+    for start in range(0, len(items), most):
+        part = items[start : start + most]
         size = _items_bytes(part) if size_of is item_bytes else sum(map(size_of, part))
         if size <= most_bytes:
             yield start, start + len(part), size
@@ -43,9 +48,13 @@ def windows(
         yield start + first, start + len(part), size
 
 
+def _any_tagged(items: Sequence[Any]) -> bool:
+    return any(map(_extras, items))
+
+
 def _items_bytes(items: Sequence[Any]) -> int:
     # Most items have only an envelope, and a bulk has many of them: no function call for each.
-    if not any(map(_extras, items)):
+    if not _any_tagged(items):
         return sum(map(len, map(_envelope, items))) + _FRAME * len(items)
     return sum(map(item_bytes, items))
 
