@@ -23,6 +23,7 @@ from tests.chaos.faults import Fault
 from tests.chaos.kinds import POISONED
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.old_version import OldVersion
+from tests.chaos.slow_calls import SlowCalls
 from tests.chaos.stories import DRAINED
 from tests.support.redis_server import RedisServer, free_port
 
@@ -113,6 +114,7 @@ class ChaosFleet:
         self.defects: list[str] = []
         self.hung = 0  # drains, by a version that hangs, that did not end
         self.done: Counter[str] = Counter()
+        self.slow_calls = SlowCalls()
         self._watch: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -121,6 +123,7 @@ class ChaosFleet:
         self.redis: Any = redis_async.Redis(
             host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
         )
+        await self.slow_calls.begin(self.redis)
         ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
         self._proxy = self._start_proxy(ports)
         assert self._proxy.stdout is not None
@@ -289,15 +292,19 @@ class ChaosFleet:
         start = now()
         match fault.what:
             case "redis_kill":
+                await self.slow_calls.read(self.redis)
                 await self._in_server_thread(self.server.stop)
                 await asyncio.sleep(fault.amount)
                 await self._in_server_thread(self.server.start)
                 await self._answers()
+                await self.slow_calls.begin(self.redis)
             case "redis_stop" | "redis_stop_long":
+                await self.slow_calls.read(self.redis)
                 os.kill(self.server.pid, signal.SIGSTOP)
                 await asyncio.sleep(fault.amount)
                 os.kill(self.server.pid, signal.SIGCONT)
                 await self._answers()
+                await self.slow_calls.skip(self.redis)
             case "client_pause":
                 await self._say("CLIENT", "PAUSE", int(fault.amount * 1000), "ALL")
                 await self._answers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.chaos.run import Result
+from tests.chaos.slow_calls import TARGET_MS
 
 _SHOWN = 20
 
@@ -46,6 +47,10 @@ def text(result: Result) -> str:
         _line("duplicates", _counts(verdict.explanations) or "none"),
         _line("overlaps", f"{verdict.overlaps} beside their successor, {verdict.longest_overlap:.1f} s at most"),
         _line("keys", f"{remains.keys} left, {owned} an owner or a time to live"),
+        _line(
+            "in Redis",
+            f"slowest script call {result.slow_calls.slowest_ms:.1f} ms (target {TARGET_MS:g} ms when quiet)",
+        ),
         _line("versions", versions),
     ]
     for title, found in (
@@ -84,6 +89,7 @@ def data(result: Result) -> dict[str, Any]:
         "longest_overlap_seconds": round(verdict.longest_overlap, 3),
         "executions_by_version": result.by_version,
         "hung": result.hung,
+        "slowest_call_ms": result.slow_calls.slowest_ms,
         "not_tested": result.skipped,
         "lost": verdict.lost,
         "defects": verdict.defects + result.defects,

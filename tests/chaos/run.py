@@ -21,6 +21,7 @@ from tests.chaos.kinds import LEASE_SECONDS
 from tests.chaos.ledger import now
 from tests.chaos.old_version import FIRST, PREVIOUS, OldVersion
 from tests.chaos.reconcile import Judgement, Rules, judge
+from tests.chaos.slow_calls import SlowCalls
 from tests.chaos.stories import slot_of
 from tests.chaos.workload import KIND_OF_PART
 
@@ -60,6 +61,7 @@ class Result:
     restarts: int = 0
     by_version: dict[str, int] = field(default_factory=dict[str, int])  # executions of the earlier versions
     hung: int = 0
+    slow_calls: SlowCalls = field(default_factory=SlowCalls)
     defects: list[str] = field(default_factory=list)
 
     @property
@@ -130,6 +132,7 @@ async def _report(fleet: ChaosFleet, began: float, say: Callable[[str], None]) -
         await asyncio.sleep(_REPORT_SECONDS)
         try:
             counts = (await _counts(fleet)).values()
+            await fleet.slow_calls.read(fleet.redis)  # often, since the log keeps only the latest entries
             figures = f"{sum(c[0] for c in counts):7d} accepted  {sum(c[1] for c in counts):7d} ended"
         except (redis_exceptions.RedisError, OSError):
             figures = "   (Redis does not answer now)       "
@@ -170,7 +173,8 @@ async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
         part: Rules(kind.name, kind.judge, kind.together, kind.judge_together) for part, kind in KIND_OF_PART.items()
     }
     verdict = judge(stories.values(), around, rules)
-    defects += fleet.defects
+    await fleet.slow_calls.read(fleet.redis)
+    defects += [*fleet.defects, *fleet.slow_calls.defects]
     for queue, counters in remains.counters.items():
         enqueued, finished = counters.get("enqueued", 0), counters.get("finished", 0)
         ended = verdict.ended[queue]
@@ -201,6 +205,7 @@ async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
         restarts=restarts,
         by_version=earlier,
         hung=fleet.hung,
+        slow_calls=fleet.slow_calls,
         defects=defects,
     )
 

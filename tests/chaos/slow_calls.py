@@ -1,0 +1,56 @@
+"""The slowest script call of a run, by the SLOWLOG of Redis, which a restart loses and a stopped process distorts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis import exceptions as redis_exceptions
+
+TARGET_MS = 20.0
+# The log has wall time. A busy machine makes a call of a few ms last for a turn or two of the other processes, which is
+# more than the target, and never so much: a call beyond this has too much to do.
+MOST_MS = 25 * TARGET_MS
+
+_LOGGED_US = 1000
+_MOST_ENTRIES = 1024
+_SCRIPTS = (b"EVAL", b"FCALL")
+
+
+@dataclass(slots=True)
+class SlowCalls:
+    """The slowest call so far, in ms, and its first words."""
+
+    slowest_ms: float = 0.0
+    call: str = ""
+
+    async def begin(self, redis: Any) -> None:
+        """Set up the log of a Redis that has just started."""
+        await redis.config_set("slowlog-log-slower-than", _LOGGED_US)
+        await redis.config_set("slowlog-max-len", _MOST_ENTRIES)
+
+    async def read(self, redis: Any) -> None:
+        """Take what the log has, and empty it. A Redis that does not answer has nothing to tell."""
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+            self.take(await redis.slowlog_get(_MOST_ENTRIES))
+            await redis.slowlog_reset()
+
+    async def skip(self, redis: Any) -> None:
+        """Empty the log: the process was stopped, perhaps within a call."""
+        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+            await redis.slowlog_reset()
+
+    def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        for entry in entries:
+            words = bytes(entry["command"])
+            if words.upper().startswith(_SCRIPTS) and entry["duration"] / 1000 > self.slowest_ms:
+                self.slowest_ms = entry["duration"] / 1000
+                self.call = words[:60].decode("ascii", "replace")
+
+    @property
+    def defects(self) -> list[str]:
+        if self.slowest_ms <= MOST_MS:
+            return []
+        return [f"a script call held Redis for {self.slowest_ms:.0f} ms: {self.call!r}"]
