@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from bench.features.cases import FEATURES
 from bench.figures import Figure
 from bench.targets import Target, verdicts
 
@@ -62,7 +63,7 @@ def test_one_lost_or_stray_task_is_too_many(metric: str) -> None:
         ("commands", "round_trips_per_task", 0.1, 0.11),
         ("commands", "commands_per_task", 12.0, 12.1),
         ("memory", "bytes_per_waiting_task", 200.0, 201.0),
-        ("memory", "worker_idle_mb", 45.0, 45.1),
+        ("memory", "worker_idle_mb", 40.0, 40.1),
         ("million", "claim_p99_ratio", 2.0, 2.1),
         ("latency", "p99", 5.0, 5.1),
     ],
@@ -74,3 +75,28 @@ def test_a_limit_may_be_reached_and_not_passed(scenario: str, metric: str, good:
 
 def test_figures_of_peers_alone_judge_nothing() -> None:
     assert judge(figure("bullmq", "drain", "tasks_per_second", 1.0), figure("rq", "latency", "p50", 1.0)) == []
+
+
+def costs(**worker_us: float) -> list[Figure]:
+    """Figures of all features, each at 10 µs in the worker and 5 µs in Redis where nothing else is said."""
+    return [
+        figure("taskfleet", "features", f"{name}.{column}", value)
+        for name in FEATURES
+        for column, value in (("worker_us", worker_us.get(name, 10.0)), ("redis_us", 5.0))
+    ]
+
+
+def test_features_over_three_times_a_plain_task_are_named_the_dearest_first() -> None:
+    (verdict,) = judge(*costs(chain=85.0, failing=55.0, thread=40.0))
+    assert (verdict.measured, verdict.met) == ("chain of 10 6, failing 4", False)
+
+
+def test_every_feature_may_cost_three_times_a_plain_task() -> None:
+    (verdict,) = judge(*costs(failing=40.0))
+    assert (verdict.measured, verdict.met) == ("all of them", True)
+
+
+def test_the_longest_call_of_a_feature_is_held_against_its_target() -> None:
+    for longest, met in ((20.0, True), (20.1, False)):
+        (verdict,) = judge(figure("taskfleet", "features", "longest", longest))
+        assert (verdict.what, verdict.met) == ("longest call of any feature, in Redis", met)
