@@ -52,7 +52,7 @@ async def _figures(queue: TaskQueue, redis: Any) -> dict[str, float]:
     left = _TASKS
     while left or outcomes:
         reply = await queue.broker.step(_HERE, QueueOptions("default"), "worker", _SLOTS, outcomes)
-        outcomes = [(task_id, delivery, "s", 1, b"", 0, 0) for _, task_id, _, _, delivery, _ in reply.claims]
+        outcomes = [(task_id, delivery, "s", 1, b"", 0, 0) for _, task_id, _, _, delivery, *_ in reply.claims]
         left -= len(outcomes)
     client = time.process_time() - began
     commands, micros = await used()
