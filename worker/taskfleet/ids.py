@@ -35,6 +35,12 @@ def new_id() -> str:
     return _next()
 
 
+def new_ids(count: int) -> list[str]:
+    """As many new ids."""
+    new = _next
+    return [new() for _ in range(count)]
+
+
 def prefix() -> str:
     """The beginning of all ids that this process makes, and no other."""
     return _prefix

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from taskfleet import sync
+from taskfleet import checks, sync
 from taskfleet.application import Application
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.session import Sessions
+from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
+from taskfleet.tasks.options import TaskOptions
 from taskfleet.workflows import WorkflowPlan, compile_workflow
 
 R = TypeVar("R")
@@ -62,6 +64,25 @@ class MiddlewareSender:
     async def _send_many(self, messages: Sequence[Message[R]], wait_for_room: float) -> list[TaskHandle[R]]:
         return await self._sessions.current().producer.many(messages, wait_for_room=wait_for_room)
 
+    async def send_calls(
+        self, task: Definition, options: TaskOptions, calls: Iterable[tuple[Any, ...]]
+    ) -> Sequence[TaskHandle[Any]]:
+        """Send calls of one task in order; see `TaskFunction.enqueue_many`."""
+        calls = argument_tuples(calls, f"{task.name}.enqueue_many")
+        if not self._middleware.enqueue:
+            handles = await self._sessions.current().producer.plain_calls(task, options, calls)
+            if handles is not None:
+                return handles
+        messages = [Message[Any](task, args, {}, options) for args in calls]
+        return await self.send_many(messages, wait_for_room=options.wait_for_room)
+
+    def send_calls_sync(
+        self, task: Definition, options: TaskOptions, calls: Iterable[tuple[Any, ...]]
+    ) -> Sequence[TaskHandle[Any]]:
+        """`send_calls` for code without an event loop."""
+        call = functools.partial(self.send_calls, task, options, calls)
+        return sync.run(call, instead=f"await {task.name}.enqueue_many(…)", sends=True)
+
     async def send_workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
         """Send a workflow; the handle stands for its end."""
         if not self._middleware.enqueue:
@@ -78,6 +99,19 @@ class MiddlewareSender:
         await self._middleware.around_enqueue([node.message for node in plan.nodes], send)
         assert end is not None
         return end
+
+
+def argument_tuples(calls: object, call: str) -> Sequence[tuple[Any, ...]]:
+    """The calls of a list or other iterable. Errors: `TypeError` names the position of a call that is no tuple."""
+    if isinstance(calls, (str, bytes, Mapping)) or not isinstance(calls, Iterable):
+        raise TypeError(f"{call}: {checks.a_thing(calls)} is no list of calls; write [(argument, …), …]")
+    found = list(cast("Iterable[Any]", calls))
+    if set(map(type, found)) - {tuple}:
+        at, wrong = next((at, each) for at, each in enumerate(found) if type(each) is not tuple)
+        raise TypeError(
+            f"{call}: call {at}: {checks.a_thing(wrong)} is no tuple of arguments; write (argument,) for a single one"
+        )
+    return found
 
 
 def _with_headers(message: Message[R], headers: Mapping[str, str] = NO_HEADERS) -> Message[R]:

@@ -57,8 +57,7 @@ class Taskfleet(AsyncPeer):
         return TASKS[task].enqueue
 
     async def send_many(self, task: str, arguments: Sequence[float]) -> None:
-        message = TASKS[task].message
-        await queue.enqueue_many([message(argument) for argument in arguments])
+        await TASKS[task].enqueue_many([(argument,) for argument in arguments])
 
     async def send_later(self, at: float, seconds: float) -> None:
         await noop.options(delay=max(0.0, seconds)).enqueue(at)

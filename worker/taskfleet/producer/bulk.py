@@ -8,18 +8,24 @@ import functools
 import gc
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
+from taskfleet import ids
 from taskfleet.application import Application
 from taskfleet.backoff import until_room
 from taskfleet.errors import BulkEnqueueError, ConfigurationError, TaskQueueError
 from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.producer import plain_calls
 from taskfleet.producer.item_encoder import ItemEncoder, parent_setting
+from taskfleet.producer.plain_calls import Handles
 from taskfleet.protocol import bounds
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_ID, Item
 from taskfleet.protocol.partitions import Partition, queue_of
+from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
+from taskfleet.tasks.options import TaskOptions
 
 _KEPT_BYTES = 4 * bounds.CALL_BYTES
 
@@ -98,6 +104,31 @@ class BulkSender:
         for position, holder in holders.items():
             handles[position].id = holder
         return handles
+
+    async def send_plain_calls(
+        self, task: Definition, options: TaskOptions, calls: Sequence[tuple[Any, ...]]
+    ) -> Handles[Any] | None:
+        """Send calls of one task in order, without a message for each.
+
+        `None`, and nothing is sent, when that does not suffice: for calls with options that are sent or with arguments
+        that need encoding, for a seal, for several partitions, and for more bytes than are kept at once.
+        """
+        queue = options.queue
+        rules = self._options_of(queue)
+        if not options.plain or options.after or self._encoder.seal is not None or rules.partitions != 1:
+            return None
+        with _collector_paused():
+            blobs = plain_calls.envelopes(task, calls, parent_setting(), self._encoder.max_payload_bytes)
+            if blobs is None or sum(map(len, blobs)) > _KEPT_BYTES:
+                return None
+            names = ids.new_ids(len(blobs))
+            items: list[Item] = list(zip(names, blobs, repeat(0), repeat(0), repeat(None), strict=False))
+        partition = Partition(queue)
+        send = functools.partial(
+            self._broker.enqueue, partition, items, max_length=rules.max_length, room_for=len(items)
+        )
+        await until_room(options.wait_for_room, send)
+        return Handles(self._handle, names, partition, task.signature.result)
 
     def _encode_all(self, messages: Sequence[Message[Any]]) -> tuple[Bulk, list[tuple[int, TaskQueueError]]]:
         largest, seal, partition_of = self._encoder.max_payload_bytes, self._encoder.seal, self._encoder.partition_of

@@ -23,7 +23,7 @@ from taskfleet.tasks.message import Message
 
 
 class Producer:
-    """Sends the tasks of one application. `many` sends a bulk, `workflow` a workflow."""
+    """Sends the tasks of one application. `many` and `plain_calls` send a bulk, `workflow` a workflow."""
 
     def __init__(self, application: Application, broker: Broker, handle: HandleFactory) -> None:
         self._options_of = application.options_of
@@ -33,7 +33,9 @@ class Producer:
         self._outgoing: dict[Partition, list[tuple[Item, asyncio.Future[str]]]] = {}
         self._senders: dict[Partition, asyncio.Task[None]] = {}
         self._busy: set[Partition] = set()
-        self.many = BulkSender(application, broker, self._encoder, handle).send
+        bulks = BulkSender(application, broker, self._encoder, handle)
+        self.many = bulks.send
+        self.plain_calls = bulks.send_plain_calls
         self.workflow = WorkflowSender(application, broker, self._encoder, handle).send
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,6 +108,18 @@ def encode(
     if settings:
         parts.append(settings)
     return pack(parts)
+
+
+def around_arguments(name: str, settings: dict[str, Any] | None) -> tuple[bytes, bytes]:
+    """What is before and behind the packed list of arguments in the envelope of a call without named arguments."""
+    whole = encode(name, [], {}, settings or {})
+    behind = pack({}) + (pack(settings) if settings else b"")
+    return whole[: -len(behind) - 1], behind
+
+
+def packer() -> Callable[[object], bytes]:
+    """`pack` for many values in this thread, without a look for the packer of the thread each time."""
+    return cast("Callable[[object], bytes]", _packers.pack)
 
 
 def expiring(data: bytes, now_ms: int, expires_ms: int | None, limit: int | None = None) -> bytes:

@@ -6,6 +6,7 @@ unpacks it, or reads it by the indexes below.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
@@ -113,8 +114,21 @@ ITEM_ETA_MS: Final = 3
 ITEM_EXTRAS: Final = 4
 
 
+_id, _envelope = operator.itemgetter(ITEM_ID), operator.itemgetter(ITEM_ENVELOPE)
+_more = [operator.itemgetter(at) for at in (ITEM_EXTRAS, ITEM_DELAY_MS, ITEM_ETA_MS)]
+
+
+def is_flat(items: Sequence[Item]) -> bool:
+    """Whether ids and envelopes say all: different tasks that are ready at once, without extras."""
+    return not any(any(map(field, items)) for field in _more) and len(set(map(_id, items))) == len(items) > 0
+
+
 def pack_items(items: Sequence[Item]) -> bytes:
     """The items as lua/enqueue.lua reads them. Errors: `TypeError`, `ValueError` and `OverflowError` of msgpack."""
+    if is_flat(items):
+        flat: list[str | bytes] = [b""] * (2 * len(items))
+        flat[::2], flat[1::2] = map(_id, items), map(_envelope, items)
+        return cast("bytes", msgpack.packb(flat, use_bin_type=False))
     # A fifth element costs Redis 8 % of a plain enqueue, even if it is nil: Lua allocates the table of the item twice.
     sent = [item if item[ITEM_EXTRAS] is not None else item[:ITEM_EXTRAS] for item in items]
     return cast("bytes", msgpack.packb(sent, use_bin_type=False, default=_letters))

@@ -120,6 +120,7 @@ class _ItemSignature(Signature):
         hints = (hints_of(init) if inspect.isfunction(init) else {}) | hints_of(item_class)
         super().__init__(item_class, name, result=result, hints=hints)
         self._class = item_class
+        self.plain = None  # every item goes through the class
 
     def dump(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, behind_result: bool = False

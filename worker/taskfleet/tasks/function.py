@@ -6,7 +6,7 @@ import functools
 import pickle
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, SupportsIndex, TypeVar, Unpack, cast
 
 from taskfleet.errors import ConfigurationError
@@ -31,6 +31,14 @@ class Sender(Protocol):
     async def send(self, message: Message[R]) -> TaskHandle[R]: ...
 
     def send_sync(self, message: Message[R]) -> TaskHandle[R]: ...
+
+    async def send_calls(
+        self, task: Definition, options: TaskOptions, calls: Iterable[tuple[Any, ...]]
+    ) -> Sequence[TaskHandle[Any]]: ...
+
+    def send_calls_sync(
+        self, task: Definition, options: TaskOptions, calls: Iterable[tuple[Any, ...]]
+    ) -> Sequence[TaskHandle[Any]]: ...
 
 
 class TakesFirst(Protocol[First_contra, Rest, R_co]):
@@ -73,6 +81,19 @@ class BoundTask(Generic[P, R]):
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """`enqueue` for code without an event loop, from any thread; the same errors."""
         return self._sender.send_sync(Message(self._definition, args, kwargs, self._options))
+
+    async def enqueue_many(self, calls: Iterable[tuple[Any, ...]]) -> Sequence[TaskHandle[R]]:
+        """Send many calls in order, each given as the tuple of its arguments; returns when Redis has them.
+
+        `await add.enqueue_many([(1, 2), (3, 4)])`. The handles have the order of the calls, and each is made when it is
+        asked for. Arguments by name, and options that differ, need messages: `queue.enqueue_many`.
+        Errors: those of `queue.enqueue_many`, which is all or nothing, too. `TypeError` names a call that is no tuple.
+        """
+        return await self._sender.send_calls(self._definition, self._options, calls)
+
+    def enqueue_many_sync(self, calls: Iterable[tuple[Any, ...]]) -> Sequence[TaskHandle[R]]:
+        """`enqueue_many` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_calls_sync(self._definition, self._options, calls)
 
 
 class TaskFunction(Generic[P, R, C]):
@@ -132,6 +153,19 @@ class TaskFunction(Generic[P, R, C]):
         """`enqueue` for code without an event loop, from any thread; the same errors."""
         definition = self.definition
         return self._sender.send_sync(Message(definition, args, kwargs, definition.options))
+
+    async def enqueue_many(self, calls: Iterable[tuple[Any, ...]]) -> Sequence[TaskHandle[R]]:
+        """Send many calls in order, each given as the tuple of its arguments; returns when Redis has them.
+
+        `await add.enqueue_many([(1, 2), (3, 4)])`. The handles have the order of the calls, and each is made when it is
+        asked for. Arguments by name, and options that differ, need messages: `queue.enqueue_many`.
+        Errors: those of `queue.enqueue_many`, which is all or nothing, too. `TypeError` names a call that is no tuple.
+        """
+        return await self._sender.send_calls(self.definition, self.definition.options, calls)
+
+    def enqueue_many_sync(self, calls: Iterable[tuple[Any, ...]]) -> Sequence[TaskHandle[R]]:
+        """`enqueue_many` for code without an event loop, from any thread; the same errors."""
+        return self._sender.send_calls_sync(self.definition, self.definition.options, calls)
 
     def options(self, **options: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options of this call; `None` leaves an option to the task.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import typing_extensions
 
@@ -69,6 +69,8 @@ class Signature:
         # A call with just the positional parameters needs no binding.
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
         self._plain = tuple(value.plain for value in self._positional) if self._exact >= 0 else None
+        # The types of all arguments, when none of them needs encoding and a call has to give them all.
+        self.plain = None if self._plain is None or None in self._plain else cast("tuple[type, ...]", self._plain)
         values = [*self._values.values(), self._rest, self._rest_named]
         self.may_be_typed = any(value is not None and value.may_be_typed for value in values)
         first = next(iter(self._signature.parameters.values()), None)

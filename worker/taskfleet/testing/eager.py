@@ -183,6 +183,7 @@ class EagerProducer(Producer):
         self._run = run
         self._send_many, self._send_workflow = self.many, self.workflow
         self.many = self._many
+        self.plain_calls = self._no_plain_calls
         self.workflow = self._workflow
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
@@ -195,6 +196,9 @@ class EagerProducer(Producer):
         handles = await self._send_many(messages, wait_for_room=wait_for_room)
         await self._ran([handle.id for handle in handles])
         return handles
+
+    async def _no_plain_calls(self, *_: Any) -> None:
+        """All calls become messages, which are run."""
 
     async def _workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
         end = await self._send_workflow(plan)

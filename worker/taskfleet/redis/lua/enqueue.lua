@@ -3,8 +3,9 @@
 -- Add tasks to one queue. A call that is sent twice adds them once.
 -- KEYS  the queue's (redis/keys.py); the key of the sender's last call; the result key of each task to be replaced
 -- ARGV  1 activity channel  2 queue name  3 max_length (0 = unlimited)  4 tasks that the whole call adds
---       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0; or '' for one
---         task that is ready at once (enqueue/at_once.lua)
+--       5 messagepack list of (id, envelope, delay_ms, eta_ms[, more]): eta_ms is a wall-clock time, or 0; or a flat list
+--         of id, envelope, id, envelope, … of different tasks that are ready at once and have no `more`: nearly all
+--         bulks; or '' for one such task (enqueue/at_once.lua)
 --       6 number of this call among the calls of the sender, increasing  7 done channel
 --       more: u unique key, m its mode (k keep, r replace, d debounce), x the id that it replaces, r the record of that
 --       task's end, t its ttl_ms; l limit key, f fair key, n the edges to tasks that wait for it (queue/records.lua), w
@@ -28,14 +29,24 @@ local function answer(reply)
 end
 
 local ID, ENVELOPE, DELAY_MS, ETA_MS, MORE = 1, 2, 3, 4, 5  -- the fields of an item
-local items = ARGV[5] == '' and {{ARGV[8], ARGV[9], 0, 0}} or cmsgpack.unpack(ARGV[5])
+local items = ARGV[5] == '' and {ARGV[8], ARGV[9]} or cmsgpack.unpack(ARGV[5])
+local flat = type(items[1]) == 'string' and items
 local ids, plain, large = {}, true, false
-for i = 1, #items do
-  ids[i] = items[i][ID]
-  if items[i][MORE] then plain = false end
-  if #items[i][ENVELOPE] > 10000 then large = true end
+if flat then
+  for i = 1, #flat, 2 do
+    ids[#ids + 1] = flat[i]
+    if #flat[i + 1] > 10000 then large = true end
+  end
+else
+  for i = 1, #items do
+    ids[i] = items[i][ID]
+    if items[i][MORE] then plain = false end
+    if #items[i][ENVELOPE] > 10000 then large = true end
+  end
 end
 local present = redis.call('HMGET', task, unpack(ids))
+local any_present = false
+for i = 1, #ids do if present[i] then any_present = true end end
 
 local seen, added = {}, 0
 local taking_turns = redis.call('EXISTS', fair) == 1
@@ -52,7 +63,7 @@ local function no_room(spared)
   local most = tonumber(ARGV[3])
   if most == 0 then return nil end
   local fresh = -spared
-  for i = 1, #items do if not present[i] then fresh = fresh + 1 end end
+  for i = 1, #ids do if not present[i] then fresh = fresh + 1 end end
   local waiting = waiting_tasks()
   if fresh > 0 and waiting + math.max(fresh, tonumber(ARGV[4]) - spared) > most then
     write_counts()
@@ -68,6 +79,22 @@ local function finish(ready_now, sooner, holders, signals)
   if ready_now or sooner then call_a_worker() end
   if nothing_ready and added > 0 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
   return answer({added, holders, signals})
+end
+
+if flat and not taking_turns and not any_present then
+  local refusal = no_room(0)
+  if refusal then return refusal end
+  local stamp = struct.pack('>d', now)
+  for i = 2, #flat, 2 do flat[i] = stamp .. flat[i] end
+  added = #ids
+  redis.call('HSET', task, unpack(flat))
+  redis.call('RPUSH', ready, unpack(ids))
+  return finish(true, false, {}, 0)
+end
+
+if flat then
+  items = {}
+  for i = 1, #ids do items[i] = {flat[2 * i - 1], flat[2 * i], 0, 0} end
 end
 
 if plain and not taking_turns then
