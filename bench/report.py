@@ -74,11 +74,7 @@ def feature_table(figures: Sequence[Figure]) -> str:
     costs = {name: medians[f"{name}.worker_us"] + medians[f"{name}.redis_us"] for name in FEATURES}
     header = ("a task with", *COLUMNS.values(), "× plain")
     rows = [
-        (
-            feature.title,
-            *(number(medians[f"{name}.{column}"]) for column in COLUMNS),
-            number(costs[name] / costs["plain"]),
-        )
+        (feature.title, *(number(medians[f"{name}.{column}"]) for column in COLUMNS), number(costs[name] / costs["plain"]))
         for name, feature in FEATURES.items()
     ]
     return _markdown(header, rows, right=range(1, len(header)))
@@ -98,10 +94,7 @@ def growth_tables(figures: Sequence[Figure]) -> list[str]:
             units = {curve: figure.unit for (curve, _), figure in cells.items()}
             header = (scenario, *(f"{curve}, {units[curve]}" for curve in curves))
             rows = [
-                (
-                    f"{size:,}",
-                    *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves),
-                )
+                (f"{size:,}", *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves))
                 for size in sorted({size for _, size in cells})
             ]
             tables.append(_markdown(header, rows, right=range(len(header))))

@@ -10,8 +10,17 @@ import pytest
 
 from taskfleet import BatchItem, BulkEnqueueError, Middleware, QueueFullError, TaskQueue
 from taskfleet.producer import plain_calls
-from taskfleet.protocol.envelope import decode, encode
+from taskfleet.protocol.envelope import encode
 from taskfleet.testing import in_memory
+
+
+@dataclasses.dataclass
+class Row:
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError("n is negative")
 
 
 def define(queue: TaskQueue) -> Any:
@@ -89,20 +98,11 @@ def test_a_plain_call_is_stored_as_its_message(settings: dict[str, Any] | None) 
     found = plain_calls.envelopes(keep.definition, calls, settings, 1_000_000)
     assert found == [encode("keep", list(call), {}, settings or {}) for call in calls]
     assert found == [keep.message(*call).encode(1_000_000, more_settings=settings)[1] for call in calls]
-    assert decode(bytes(8) + found[3]).args == list(calls[3])
     assert plain_calls.envelopes(keep.definition, calls, settings, 10) is None
 
 
 async def test_the_items_of_a_batch_task_are_checked_by_their_class() -> None:
     queue = TaskQueue("memory://bulk-items")
-
-    @dataclasses.dataclass
-    class Row:
-        n: int
-
-        def __post_init__(self) -> None:
-            if self.n < 0:
-                raise ValueError("n is negative")
 
     @queue.batch_task(item_class=Row)
     async def store(rows: list[BatchItem[Row]]) -> list[None]:
