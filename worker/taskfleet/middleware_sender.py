@@ -105,7 +105,7 @@ def argument_tuples(calls: object, call: str) -> Sequence[tuple[Any, ...]]:
     """The calls of a list or other iterable. Errors: `TypeError` names the position of a call that is no tuple."""
     if isinstance(calls, (str, bytes, Mapping)) or not isinstance(calls, Iterable):
         raise TypeError(f"{call}: {checks.a_thing(calls)} is no list of calls; write [(argument, …), …]")
-    found = list(cast("Iterable[Any]", calls))
+    found = list(calls)
     if set(map(type, found)) - {tuple}:
         at, wrong = next((at, each) for at, each in enumerate(found) if type(each) is not tuple)
         raise TypeError(

@@ -11,6 +11,7 @@ import pytest
 from taskfleet import BatchItem, BulkEnqueueError, Middleware, QueueFullError, TaskQueue
 from taskfleet.producer import plain_calls
 from taskfleet.protocol.envelope import encode
+from taskfleet.protocol.partitions import Partition
 from taskfleet.testing import in_memory
 
 
@@ -124,3 +125,11 @@ async def test_arguments_that_need_encoding_travel_too() -> None:
         handles = await later.enqueue_many([(dt.date(2026, 1, n),) for n in (1, 2)])
         await worker.run_until_idle()
         assert await handles[1].result() == dt.date(2026, 1, 3)
+
+
+async def test_a_bulk_that_is_partly_there_adds_the_rest(queue: TaskQueue) -> None:
+    items: list[Any] = [(f"{n:017x}", b"\x94\x01\xa4none\x90\x80", 0, 0, None) for n in range(1, 6)]
+    await queue.broker.enqueue(Partition("default"), items[1:3])
+    await queue.broker.enqueue(Partition("default"), items)
+    await queue.broker.enqueue(Partition("default"), [*items, items[0]])
+    assert (await queue.queue_stats("default")).ready == 5

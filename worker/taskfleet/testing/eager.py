@@ -17,7 +17,9 @@ from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
 from taskfleet.memory.broker import InMemoryBroker
 from taskfleet.producer.producer import Producer
 from taskfleet.protocol.broker import Broker
+from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
+from taskfleet.tasks.options import TaskOptions
 from taskfleet.testing.calling_thread import Callers, CallingThreads
 from taskfleet.testing.inline import InlineWorker
 from taskfleet.testing.watched_worker import WatchedWorker
@@ -197,7 +199,7 @@ class EagerProducer(Producer):
         await self._ran([handle.id for handle in handles])
         return handles
 
-    async def _no_plain_calls(self, *_: Any) -> None:
+    async def _no_plain_calls(self, task: Definition, options: TaskOptions, calls: Sequence[tuple[Any, ...]]) -> None:
         """All calls become messages, which are run."""
 
     async def _workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
