@@ -147,6 +147,7 @@ class Process:
         self.merged, self.number, self.report = merged, number, report(0, 0)
         reader = merged.adopt(number)
         self.descriptor = os.dup(reader.write_end)
+        reader.started()
         reader.start()
 
     def tells(self, told: FiguresReport) -> None:

@@ -4,6 +4,8 @@ A child that runs the `taskfleet` command reads a pipe from its parent. Through 
 to end at once. A signal is not enough, since signals also come from other sources, and to whole process groups. The
 pipe closes when the parent ends, for any reason. Another program cannot read such a pipe; on Linux the kernel ends it
 with its parent (`ends_with_this_process`).
+
+A child either runs a command of its own (`Child`), or goes on with the code and the memory of its parent (`fork`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from taskfleet import showing
@@ -30,8 +32,46 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-class Child:
-    """A child that runs the `taskfleet` command. It has its own process group: Ctrl-C reaches its parent only."""
+class ChildProcess:
+    """What a parent asks of a child. It has its own process group: Ctrl-C reaches its parent only."""
+
+    _parent_end: int
+
+    def drain(self) -> None:
+        """Ask the child to finish its work and end; a second call has no effect."""
+        self._tell(_DRAIN)
+
+    def hurry(self) -> None:
+        """Let the child end at once: it returns its tasks to their queues and loses none."""
+        self._tell(_HURRY)
+
+    def kill(self) -> None:
+        """Have the kernel end it, if it has not ended."""
+        raise NotImplementedError
+
+    def ended(self) -> int | None:
+        """The exit code; `None` while it runs."""
+        code = self._poll()
+        if code is not None:
+            self.let_go()
+        return code
+
+    def let_go(self) -> None:
+        """Close the pipe. A forked process does so with the pipes of its siblings, which only their parent may hold."""
+        if self._parent_end >= 0:
+            os.close(self._parent_end)
+            self._parent_end = -1
+
+    def _poll(self) -> int | None:
+        raise NotImplementedError
+
+    def _tell(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # the child has ended
+            os.write(self._parent_end, order)
+
+
+class Child(ChildProcess):
+    """A child that runs the `taskfleet` command."""
 
     def __init__(
         self,
@@ -66,25 +106,31 @@ class Child:
         finally:
             os.close(child_end)
 
-    def drain(self) -> None:
-        """Ask the child to finish its work and end; a second call has no effect."""
-        self._tell(_DRAIN)
+    def kill(self) -> None:
+        self.process.kill()
 
-    def hurry(self) -> None:
-        """Let the child end at once: it returns its tasks to their queues and loses none."""
-        self._tell(_HURRY)
+    def _poll(self) -> int | None:
+        return self.process.poll()
 
-    def _tell(self, order: bytes) -> None:
-        with contextlib.suppress(OSError):  # the child has ended
-            os.write(self._parent_end, order)
 
-    def ended(self) -> int | None:
-        """The exit code; `None` while it runs."""
-        code = self.process.poll()
-        if code is not None and self._parent_end >= 0:
-            os.close(self._parent_end)
-            self._parent_end = -1
-        return code
+class ForkedChild(ChildProcess):
+    """A child that `fork` has made."""
+
+    def __init__(self, pid: int, parent_end: int) -> None:
+        self.pid = pid
+        self._parent_end = parent_end
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        if self._poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _poll(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
 
 
 class Parent:
@@ -93,12 +139,14 @@ class Parent:
     Until `listen` is called this process holds no tasks, so it ends at once when its parent asks or is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int | None = None) -> None:
+        """`descriptor` is the pipe of a process that was forked; a command finds its own in a variable."""
         self._lock = threading.Lock()
         self._drain: Callable[[], object] | None = None
         self._hurry: Callable[[], object] = _exit
         self._patience = 0.0
-        number = os.environ.pop(_VARIABLE, "")  # children of this process are not children of its parent
+        found = os.environ.pop(_VARIABLE, "")  # children of this process are not children of its parent
+        number = found if descriptor is None else str(descriptor)
         if number.isdigit():
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(number), False)
@@ -126,6 +174,36 @@ class Parent:
             if self._drain is None:
                 os._exit(0)
             self._drain()
+
+
+def fork(signals: Collection[signal.Signals], prepare: Callable[[], object]) -> ForkedChild | Parent:
+    """Fork. Returns the child in this process, and in the child its parent.
+
+    The child reads nothing from this process' standard input. It calls `prepare`, which installs its handlers of
+    `signals`, before it can get one of them: it has those of its parent until then.
+    """
+    child_end, parent_end = os.pipe()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or both processes print what is in the buffer
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            os.close(parent_end)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)
+            os.close(nothing)
+            prepare()
+            return Parent(child_end)
+    except BaseException:
+        os.close(parent_end)
+        os.close(child_end)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(child_end)
+    return ForkedChild(pid, parent_end)
 
 
 def _exit() -> None:

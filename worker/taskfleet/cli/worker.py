@@ -57,10 +57,10 @@ def register(app: typer.Typer) -> None:
 
         from taskfleet.child_process import Parent
         from taskfleet.errors import ConfigurationError
-        from taskfleet.process import figures_pipe, requests, worker_process
+        from taskfleet.process import figures_pipe, forking, requests, worker_process
         from taskfleet.process.loading import load_app
         from taskfleet.process.reloading import Reloader
-        from taskfleet.process.supervisor import Supervisor
+        from taskfleet.process.supervisor import InForkedProcess, Supervisor
         from taskfleet.runtime.state import selection
 
         handed, told = worker_command.passed_on()
@@ -92,9 +92,18 @@ def register(app: typer.Typer) -> None:
                 supervisor = Supervisor(_renamed(command), processes, replace=reloader.due)
                 return supervisor.run(parent, worker_process.patience(queue))
         if processes > 1:
-            with _probes(processes, probe_host, probe_port) as merged:
-                supervisor = Supervisor(command.of, processes, burst=burst, figures=merged)
-                return supervisor.run(parent, worker_process.patience(queue))
+            if obstacle := forking.obstacle():
+                showing.logger("taskfleet.worker").info("each process imports the application itself: %s", obstacle)
+            else:
+                worker_process.import_for_children()
+            try:
+                with _probes(processes, probe_host, probe_port) as (merged, serve):
+                    supervisor = Supervisor(command.of, processes, burst=burst, figures=merged, forks=not obstacle)
+                    supervisor.on_started = serve
+                    return supervisor.run(parent, worker_process.patience(queue))
+            except InForkedProcess as this:
+                worker_command.passed_on()
+                number, parent, figures, probe_port, told = this.number, this.parent, this.figures, 0, ""
         with connecting.redirected(queue, redis):
             if told:
                 _tell_of_tasks(queue)
@@ -113,19 +122,18 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def _probes(processes: int, host: str, port: int) -> Generator[MergedFigures | None]:
-    """The probes and the figures of all processes, on one port; None without a port."""
+def _probes(processes: int, host: str, port: int) -> Generator[tuple[MergedFigures | None, Callable[[], None]]]:
+    """The figures of all processes, and what serves them and the probes on one port; without a port there are none."""
     if not port:
-        yield None
+        yield None, lambda: None
         return
     from taskfleet.process.merged_figures import MergedFigures
     from taskfleet.process.probes import ProbeServer
 
     merged = MergedFigures(processes)
     server = ProbeServer(merged, merged, host, port)
-    server.start()
     try:
-        yield merged
+        yield merged, server.start
     finally:
         server.close()
 

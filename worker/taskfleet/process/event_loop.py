@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from taskfleet import showing
 from taskfleet.background import BackgroundTask
@@ -23,7 +23,7 @@ def run(main: Coroutine[Any, Any, R]) -> R:
     that a handler has left behind, and cancels everything else. This function logs it and goes on. A task that awaits
     the ended one gets its exception in both cases.
     """
-    with asyncio.Runner(loop_factory=_factory()) as runner:
+    with asyncio.Runner(loop_factory=_guarded(loop_class())) as runner:
         loop = runner.get_loop()
         work = BackgroundTask(main, loop=loop)
         while True:
@@ -47,12 +47,13 @@ def _is_ctrl_c(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def _factory() -> Any:
+def loop_class() -> type[Any]:
+    """The class of the loop: that of uvloop, if it is installed."""
     try:
         import uvloop
     except ImportError:  # no wheel for this platform: the standard loop is correct, but slower
-        return _guarded(asyncio.SelectorEventLoop)
-    return _guarded(uvloop.Loop)
+        return asyncio.SelectorEventLoop
+    return cast("type[Any]", uvloop.Loop)
 
 
 def _guarded(loop: type[Any]) -> type[Any]:

@@ -92,10 +92,18 @@ class FiguresReader:
         self._parsed: tuple[bytes, FiguresReport] | None = None
         self._thread = threading.Thread(target=self._read, name="taskfleet-figures", daemon=True)
 
-    def start(self) -> None:
+    def started(self) -> None:
         """The process has been started, or could not be."""
         os.close(self.write_end)
+
+    def start(self) -> None:
+        """Read in a thread. It starts after `started`, and after other processes that are to be forked."""
         self._thread.start()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: only its parent reads."""
+        with contextlib.suppress(OSError):  # it was read to its end
+            os.close(self._read_end)
 
     def finish(self) -> None:
         """The process has ended: read what is left."""

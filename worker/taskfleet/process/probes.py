@@ -90,6 +90,8 @@ class ProbeServer:
         self._thread.start()
 
     def close(self) -> None:
-        self._server.shutdown()
+        """Also of a server that was not started, as in a process that was forked before."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(5.0)
         self._server.server_close()
-        self._thread.join(5.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from taskfleet import showing
-from taskfleet.child_process import Child, Parent
-from taskfleet.process import figures_pipe, requests
+from taskfleet.child_process import Child, ChildProcess, Parent, fork
+from taskfleet.process import figures_pipe, forking, requests
 
 if TYPE_CHECKING:  # without a port for probes nothing of it is needed
+    from taskfleet.process.figures_pipe import FiguresReader
     from taskfleet.process.merged_figures import MergedFigures
 
 logger = showing.logger("taskfleet.worker")
@@ -28,13 +30,27 @@ _HURRY_SECONDS = 2.0  # how long a child may take to end that was told to end at
 _IN_GOOD_ORDER = {0, *(sign for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) for sign in (-n, 128 + n))}
 
 
+class InForkedProcess(BaseException):
+    """Raised in a process that the supervisor has forked, which has the parent, and runs its own worker now.
+
+    It leaves the frames of the supervisor, so that their blocks close what only the supervisor may hold.
+    """
+
+    def __init__(self, number: int, parent: Parent, figures: int | None) -> None:
+        super().__init__(f"worker process {number}")
+        self.number = number
+        self.parent = parent
+        self.figures = figures
+
+
 class Supervisor:
     """Keeps `processes` children of `command(n)` running until it is asked to end, and then drains them all.
 
     A child that dies is started again. The delay grows for children that die early. With `burst`, a child that ends
     with 0 has found its queues empty and is not. When `replace()`, which is called several times a second, says so,
     others take the place of all children at once, and those finish what they run. With it, a child that ends with 2
-    cannot start, and waits for the next replacement. `figures` get those of all children.
+    cannot start, and waits for the next replacement. `figures` get those of all children. With `forks`, children are forked
+    as long as this process has no other thread, and share its memory: `run` raises `InForkedProcess` in them.
     """
 
     def __init__(
@@ -45,14 +61,18 @@ class Supervisor:
         burst: bool = False,
         replace: Callable[[], bool] | None = None,
         figures: MergedFigures | None = None,
+        forks: bool = False,
     ) -> None:
         self._command = command
         self._burst = burst
         self._replace = replace
         self._figures = figures
+        self._forks = forks
+        self.on_started: Callable[[], None] = lambda: None
         self.on_drain: Callable[[], None] = lambda: None
-        self._leaving: list[Child] = []
-        self._children: dict[int, Child] = {}
+        self._leaving: list[ChildProcess] = []
+        self._children: dict[int, ChildProcess] = {}
+        self._unread: list[FiguresReader] = []
         self._started: dict[int, float] = {}
         self._retry_at = dict.fromkeys(range(processes), 0.0)
         self._failures = dict.fromkeys(range(processes), 0)
@@ -68,8 +88,12 @@ class Supervisor:
         for number in requests.signals():
             signal.signal(number, self._heard)
         parent.listen(self._requests.told, self._hurry, patience)
+        if self._forks:
+            gc.collect()
+            gc.freeze()  # or each child copies the pages of all objects when it collects garbage
         status = 0
         told = False
+        first = True
         while True:
             if self._figures is not None:
                 self._figures.beat()
@@ -90,6 +114,11 @@ class Supervisor:
                     status = status or self._has_ended(n, code)
                 if n not in self._children and not self._ending and time.monotonic() >= self._retry_at[n]:
                     self._start(n)
+            while self._unread:
+                self._unread.pop().start()
+            if first:
+                first = False
+                self.on_started()  # whatever starts a thread comes after the children that are forked
             if not self._children and not self._leaving and (self._ending or not self._retry_at):
                 return status
             if self._ending:
@@ -101,13 +130,32 @@ class Supervisor:
 
     def _start(self, n: int) -> None:
         reader = None if self._figures is None else self._figures.adopt(n)
-        descriptors = {} if reader is None else {figures_pipe.VARIABLE: reader.write_end}
         try:
-            self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL, descriptors=descriptors)
-        finally:
+            if self._forks and not forking.has_threads():
+                self._children[n] = self._forked(n, reader)
+            else:
+                descriptors = {} if reader is None else {figures_pipe.VARIABLE: reader.write_end}
+                self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL, descriptors=descriptors)
+        except InForkedProcess:
+            raise
+        except BaseException:
             if reader is not None:
-                reader.start()
+                reader.started()
+            raise
+        if reader is not None:
+            reader.started()
+            self._unread.append(reader)
         self._started[n] = time.monotonic()
+
+    def _forked(self, n: int, reader: FiguresReader | None) -> ChildProcess:
+        made = fork(requests.signals(), requests.end_at_once)
+        if isinstance(made, ChildProcess):
+            return made
+        for sibling in [*self._children.values(), *self._leaving]:
+            sibling.let_go()
+        for each in self._unread if reader is None else [*self._unread, reader]:
+            each.leave_to_parent()
+        raise InForkedProcess(n, made, None if reader is None else reader.write_end)
 
     def _replace_all(self) -> None:
         for child in self._children.values():
@@ -151,4 +199,4 @@ class Supervisor:
             if self._kill_at is not None:
                 child.hurry()
                 if time.monotonic() > self._kill_at:
-                    child.process.kill()
+                    child.kill()

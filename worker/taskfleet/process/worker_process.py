@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import os
 import signal
 from collections.abc import Callable
@@ -46,6 +47,12 @@ class ProcessOptions:
     name: str | None = None
     orphan_seconds: float | None = None
     figures: int | None = None
+
+
+def import_for_children() -> None:
+    """Import what a worker imports when it runs, in a process that is about to be forked: its children share it."""
+    importlib.import_module("taskfleet.scheduling.scheduler")
+    event_loop.loop_class()
 
 
 def settle_memory() -> None:
