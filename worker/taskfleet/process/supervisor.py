@@ -49,8 +49,10 @@ class Supervisor:
     A child that dies is started again. The delay grows for children that die early. With `burst`, a child that ends
     with 0 has found its queues empty and is not. When `replace()`, which is called several times a second, says so,
     others take the place of all children at once, and those finish what they run. With it, a child that ends with 2
-    cannot start, and waits for the next replacement. `figures` get those of all children. With `forks`, children are forked
-    as long as this process has no other thread, and share its memory: `run` raises `InForkedProcess` in them.
+    cannot start, and waits for the next replacement. `figures` get those of all children.
+
+    With `forks`, children are forked as long as this process has no other thread, and share its memory: `run` raises
+    `InForkedProcess` in them.
     """
 
     def __init__(
