@@ -35,6 +35,7 @@ REDIS_ONLY = {
         "drop_inputs_of_letters", "signals_left",
     },
     "counters are written once, at the end of a call": {"add", "write_counts"},
+    "the most frequent call has a form of its own, in fewest commands": {"claim_when_called"},
     "a call that is sent twice is answered from its first time": {"answer"},
 }  # fmt: skip
 # Methods that only the model needs, each with the reason.

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import hiredis
 from redis import exceptions as redis_exceptions
 
 from taskfleet.redis import redis_errors
+from taskfleet.redis.packing import pack
 from taskfleet.redis.permission import ask_for
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.wire import Wire
@@ -66,7 +66,7 @@ class Lines:
         A blocking command holds back the commands behind it, which Redis runs as soon as it returns.
         """
         # Not redis-py's packer: its asyncio connections pack in Python, which takes 60 µs for the keys of a queue.
-        packed = [hiredis.pack_command(tuple(command)) for command in commands]
+        packed = [pack(*command) for command in commands]
         return await self.exchange(packed[0] if len(packed) == 1 else b"".join(packed), len(packed), timeout)
 
     async def exchange(

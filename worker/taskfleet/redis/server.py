@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import hiredis
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
 from redis.asyncio.connection import Connection
@@ -19,6 +18,7 @@ from taskfleet.redis import replies
 from taskfleet.redis.connection_options import Timeouts
 from taskfleet.redis.credentials import TlsConnection, passwords_in
 from taskfleet.redis.held_connections import Lines
+from taskfleet.redis.packing import pack
 from taskfleet.redis.permission import asking
 from taskfleet.redis.scripts import Script
 from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
@@ -124,8 +124,7 @@ class Server:
             if not isinstance(popped, Exception) and not isinstance(reply, Exception):
                 arrived(reply)
 
-        packed = hiredis.pack_command(("BLPOP", key, timeout))
-        packed += hiredis.pack_command(("EVALSHA", script.digest, len(keys), *keys, *args))
+        packed = pack("BLPOP", key, timeout) + pack("EVALSHA", script.digest, len(keys), *keys, *args)
         popped, reply = await self._blocked.exchange(packed, 2, timeout + self._command_timeout, both)
         if isinstance(popped, Exception):
             raise popped

@@ -12,6 +12,7 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
 from taskfleet.redis import replies, sockets
+from taskfleet.redis.packing import pack
 
 _NOTHING = object()
 _MOST_BYTES = 1_048_576  # of messages that wait for their reader; beyond it the server waits, too
@@ -41,7 +42,7 @@ class Subscription(asyncio.Protocol):
 
     async def subscribe(self, channels: Sequence[str]) -> None:
         """Returns when the server confirms it: messages that are published from then on will arrive."""
-        self._transport.write(hiredis.pack_command(("SUBSCRIBE", *channels)))
+        self._transport.write(pack("SUBSCRIBE", *channels))
         missing = {channel.encode() for channel in channels}
         while not missing <= self._confirmed:
             self._check()
@@ -59,7 +60,7 @@ class Subscription(asyncio.Protocol):
             heard = self._heard
             await self._wait(_QUIET_SECONDS)
             if self._heard == heard and self._error is None:
-                self._transport.write(hiredis.pack_command(("PING",)))
+                self._transport.write(pack("PING"))
                 await self._wait(answer_within)
                 if self._heard == heard and self._error is None:
                     raise redis_exceptions.TimeoutError("a subscription does not answer")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import hiredis
 import msgpack
 
 from taskfleet import foreign
@@ -29,6 +28,7 @@ from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall, texts
 from taskfleet.redis.keys import FleetKeys, QueueKeys
+from taskfleet.redis.packing import pack
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
@@ -83,7 +83,7 @@ class AtOnce:
     def __init__(self, keys: QueueKeys, fleet: FleetKeys, partition: Partition, sender: str) -> None:
         names = (*keys, keys.sender(sender))
         fixed = ("EVALSHA", scripts.ENQUEUE.digest, len(names), *names, fleet.activity, queue_of(partition), 0, 1, "")
-        packed = hiredis.pack_command(fixed)
+        packed = pack(*fixed)
         # The number of all parts comes first: five follow these.
         self._head = b"*%d" % (len(fixed) + 5) + packed[packed.index(b"\r\n") :]
         done = keys.done_channel.encode()

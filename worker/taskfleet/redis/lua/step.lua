@@ -23,6 +23,9 @@
 -- payload of a claimed task are in Redis before the worker sees the claim.
 -- The acts named under `then` follow in this order, each in a block. This file declares the values that they share.
 
+local claimed_at_once = claim_when_called()
+if claimed_at_once then return claimed_at_once end
+
 -- A write that has no effect. Redis refuses it when it is out of memory, or is no master. Out of memory, a script may
 -- do anything after a write that needs no memory: then outcomes are recorded, and no task is claimed.
 local probe, memory_full = redis.pcall('ZADD', lease, 'XX', 0, ''), false
