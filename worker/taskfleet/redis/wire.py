@@ -69,7 +69,7 @@ class Wire(asyncio.Protocol):
     # Callbacks of the transport.
 
     def data_received(self, data: bytes) -> None:
-        parser, found = self._parser, self._replies
+        parser = self._parser
         try:
             self._bound.count(data, first=not parser.has_data())
             parser.feed(data)
@@ -77,16 +77,17 @@ class Wire(asyncio.Protocol):
                 if type(reply) is _PUSHED:
                     continue
                 self._bound.begin()
-                found.append(reply)
-                if len(found) >= self._expected:
-                    self._done(found)
+                self._replies.append(reply)
+                if len(self._replies) >= self._expected:
+                    self._done()
         except redis_exceptions.RedisError as error:
             self.fail(error)
         except replies.UNREADABLE as error:
             self.fail(replies.no_reply(error))
 
-    def _done(self, found: list[Any]) -> None:
+    def _done(self) -> None:
         waiter, self._waiter = self._waiter, None
+        found, self._replies = self._replies, []
         if waiter is None:
             raise redis_exceptions.InvalidResponse("Redis sent a reply to no call")
         if waiter.done():
