@@ -217,7 +217,7 @@ async def test_a_message_that_taskfleet_has_not_sent_only_tells_to_look(scripted
 @pytest.mark.parametrize(
     ("sent", "error"),
     [
-        (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2000000\r\n", redis_exceptions.RedisError),
+        (b"*2000000000\r\n", redis_exceptions.RedisError),
         (b"?what\r\n", redis_exceptions.RedisError),
         (b"-ERR no more\r\n", redis_exceptions.ResponseError),
         (None, redis_exceptions.ConnectionError),
