@@ -6,25 +6,22 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Callable
 
 _PREFIX_CHARACTERS = 16
 _ID = re.compile(r"([0-9a-f]{16})([0-9a-f]{1,16})")
 
 
-def _fresh() -> tuple[str, Callable[[], str]]:
-    prefix = os.urandom(_PREFIX_CHARACTERS // 2).hex()
-    count = itertools.count(1)
-    return prefix, lambda: f"{prefix}{next(count):x}"
+def _fresh() -> tuple[str, itertools.count[int]]:
+    return os.urandom(_PREFIX_CHARACTERS // 2).hex(), itertools.count(1)
 
 
-_prefix, _next = _fresh()
+_prefix, _count = _fresh()
 
 
 def _after_fork() -> None:
     # A child that kept the parent's prefix and counter would make the same ids as the parent.
-    global _prefix, _next
-    _prefix, _next = _fresh()
+    global _prefix, _count
+    _prefix, _count = _fresh()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -32,13 +29,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def new_id() -> str:
     """64 random bits of this process and a counter, in hexadecimal."""
-    return _next()
+    return f"{_prefix}{next(_count):x}"
 
 
 def new_ids(count: int) -> list[str]:
     """As many new ids."""
-    new = _next
-    return [new() for _ in range(count)]
+    prefix = _prefix
+    return [f"{prefix}{number:x}" for number in itertools.islice(_count, count)]
 
 
 def prefix() -> str:

@@ -40,7 +40,9 @@ class MiddlewareSender:
                 return [await self._send(message)]
 
             return (await self._middleware.around_enqueue([message], send))[0]
-        return await self._send(message)
+        if message.options.after:
+            return await self._send(message)
+        return await self._sessions.current().producer.one(message)
 
     def send_sync(self, message: Message[R]) -> TaskHandle[R]:
         """`send` for code without an event loop."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from taskfleet.application import Application
-from taskfleet.context import current_id
+from taskfleet.context import CURRENT, current_id
 from taskfleet.protocol import call_settings
 from taskfleet.protocol.clock import FRESH_SECONDS, Clock, ClockUnknownError
 from taskfleet.protocol.item import Item
@@ -19,8 +19,9 @@ T = TypeVar("T")
 
 def parent_setting() -> dict[str, Any] | None:
     """The setting that names the task whose code sends now; `None` outside of a task."""
-    parent = current_id()
-    return None if parent is None else {call_settings.PARENT: parent}
+    if CURRENT.get() is None or (parent := current_id()) is None:
+        return None
+    return {call_settings.PARENT: parent}
 
 
 class ItemEncoder:

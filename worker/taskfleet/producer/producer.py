@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from taskfleet.protocol.clock import ClockUnknownError
 from taskfleet.protocol.item import ITEM_ID, Item
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.tasks.message import Message
+
+_UNPACKABLE = (TypeError, ValueError, OverflowError)
 
 
 class Producer:
@@ -44,14 +47,19 @@ class Producer:
             item = self._encoder.encode(message)
         except ClockUnknownError:
             item = await self._encoder.by_the_clock(lambda: self._encoder.encode(message))
-        partition = self._encoder.partition_of(message, item[ITEM_ID])
-        if message.options.wait_for_room:
-            task_id = await until_room(message.options.wait_for_room, lambda: self._send(partition, item))
+        options = message.options
+        rules = self._options_of(options.queue)
+        partition: Partition = options.queue  # type: ignore[assignment]  # Partition(queue) would take longer
+        if rules.partitions != 1:
+            partition = self._encoder.partition_of(message, item[ITEM_ID])
+        if options.wait_for_room:
+            send = functools.partial(self._send, partition, item, rules.max_length)
+            task_id = await until_room(options.wait_for_room, send)
         else:
-            task_id = await self._send(partition, item)
+            task_id = await self._send(partition, item, rules.max_length)
         return self._handle(task_id, partition, message.task.signature.result)
 
-    async def _send(self, partition: Partition, item: Item) -> str:
+    async def _send(self, partition: Partition, item: Item, max_length: int) -> str:
         """Send an item at once, or with the others that gather while a call to its partition is in progress.
 
         Returns the id of the task in the queue, which is another task if that has the unique key and keeps it.
@@ -62,25 +70,17 @@ class Producer:
             return await future
         self._busy.add(partition)
         try:
-            max_length = self._options_of(partition).max_length
-            holders = await self._enqueue(partition, (item,), max_length)
+            holders = await self._broker.enqueue(partition, (item,), max_length=max_length)
             return holders.get(0, item[ITEM_ID]) if holders else item[ITEM_ID]
+        except TaskQueueError:
+            raise
+        except _UNPACKABLE as error:
+            raise _not_sent(partition, error) from error
         finally:
             if partition in self._outgoing:
                 self._senders[partition] = background.start(self._send_outgoing(partition))
             else:
                 self._busy.discard(partition)
-
-    async def _enqueue(self, partition: Partition, items: Sequence[Item], max_length: int) -> dict[int, str]:
-        try:
-            return await self._broker.enqueue(partition, items, max_length=max_length)
-        except TaskQueueError:
-            raise
-        except (TypeError, ValueError, OverflowError) as error:
-            # All values were checked before. An error here is still reported as an error of Taskfleet, in one line.
-            raise SerializationError(
-                f"queue {queue_of(partition)!r}: a task cannot be put into a message: {error}"
-            ) from error
 
     async def _send_outgoing(self, partition: Partition) -> None:
         try:
@@ -101,8 +101,12 @@ class Producer:
         self, partition: Partition, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int
     ) -> None:
         try:
-            holders = await self._enqueue(partition, [item for item, _ in batch], max_length)
-        except BaseException as error:
+            items = [item for item, _ in batch]
+            holders = await self._broker.enqueue(partition, items, max_length=max_length)
+        except BaseException as cause:
+            error: BaseException = cause
+            if isinstance(cause, _UNPACKABLE) and not isinstance(cause, TaskQueueError):
+                error = _not_sent(partition, cause)
             if len(batch) > 1 and isinstance(error, SerializationError):
                 # One of them cannot be encoded, so none was sent. Each is sent alone, so that only that one fails.
                 for pair in batch:
@@ -111,12 +115,19 @@ class Producer:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
-            if not isinstance(error, Exception):
+            if not isinstance(cause, Exception):
                 raise
         else:
             for position, (item, future) in enumerate(batch):
                 if not future.done():
                     future.set_result(holders.get(position, item[ITEM_ID]) if holders else item[ITEM_ID])
+
+
+def _not_sent(partition: Partition, cause: BaseException) -> SerializationError:
+    """All values were checked before. Such an error is still reported as an error of Taskfleet, in one line."""
+    error = SerializationError(f"queue {queue_of(partition)!r}: a task cannot be put into a message: {cause}")
+    error.__cause__ = cause
+    return error
 
 
 def _outgoing_bytes(outgoing: tuple[Item, asyncio.Future[str]]) -> int:

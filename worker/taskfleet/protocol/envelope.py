@@ -90,7 +90,8 @@ _packers = _Packers()
 def pack(value: object) -> bytes:
     """Messagepack of `value`; raises `TypeError` or `ValueError` as msgpack does."""
     # strict_types keeps subclasses (PydanticJson, enums, named tuples) from being packed as their base type.
-    return cast("bytes", _packers.pack(value))
+    packed: bytes = _packers.pack(value)
+    return packed
 
 
 def unpack(data: bytes, limit: int | None = None, budget: unpacking.Budget | None = None) -> Any:
@@ -107,7 +108,8 @@ def encode(
     parts: list[Any] = [version, name, args, kwargs]
     if settings:
         parts.append(settings)
-    return pack(parts)
+    packed: bytes = _packers.pack(parts)  # as `pack` does
+    return packed
 
 
 def around_arguments(name: str, settings: dict[str, Any] | None) -> tuple[bytes, bytes]:

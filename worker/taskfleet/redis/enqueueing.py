@@ -40,6 +40,13 @@ class Sender:
         self.at_once: AtOnce | None = None
 
 
+def _next_sender(free: list[Sender]) -> Sender:
+    """One that no other call is using, with its next number."""
+    sender = free.pop() if free else Sender(secrets.token_urlsafe(6))
+    sender.number += 1
+    return sender
+
+
 class Enqueueing(Signalling):
     """Adds tasks. Other tasks may wait for a task that is replaced; they are notified."""
 
@@ -86,7 +93,8 @@ class Enqueueing(Signalling):
         self, partition: Partition, items: Sequence[Item], task_id: str, envelope: bytes
     ) -> dict[int, str]:
         """The usual call, by the shortest way; whatever goes wrong, the ordinary way sends the same call again."""
-        names, sender = self.keys_of(partition), self._next_sender(partition)
+        names, free = self.keys_of(partition), self._free(partition)
+        sender = _next_sender(free)
         lines = self.client.lines_at(names.task)
         if lines is not None:
             if sender.at_once is None:
@@ -94,12 +102,12 @@ class Enqueueing(Signalling):
             try:
                 (reply,) = await lines.exchange(sender.at_once.packed(sender.number, task_id, envelope), 1)
                 if type(reply) is list:
-                    self._free(partition).append(sender)
+                    free.append(sender)
                     return {}
             except (redis_exceptions.RedisError, OSError):
                 pass
         await self.call(self._enqueue_call(partition, items, 0, 1, sender), bounds.item_bytes(items[0]))
-        self._free(partition).append(sender)
+        free.append(sender)
         return {}
 
     async def _list(self, partition: Partition) -> None:
@@ -153,7 +161,7 @@ class Enqueueing(Signalling):
         Each call has its own sender. A call may be refused (the script was lost, a replica was missing) and be sent
         again when the calls behind it have long arrived; it must not pass for a late copy of them.
         """
-        senders = [self._next_sender(partition) for _ in chunks]
+        senders = [_next_sender(self._free(partition)) for _ in chunks]
         await self.call_many(
             [
                 self._enqueue_call(partition, chunk, 0, len(chunk), sender)
@@ -177,7 +185,7 @@ class Enqueueing(Signalling):
     async def _enqueue_once(
         self, partition: Partition, items: Sequence[Item], max_length: int, total: int, size: int
     ) -> dict[int, str]:
-        sender = self._next_sender(partition)
+        sender = _next_sender(self._free(partition))
         reply = await self.call(self._enqueue_call(partition, items, max_length, total, sender), size)
         self._free(partition).append(sender)
         if reply.waiting is not None:
@@ -193,13 +201,6 @@ class Enqueueing(Signalling):
             self.keys_of(partition), self.fleet, partition, items,
             max_length=max_length, total=total, sender=sender.name, number=sender.number,
         )  # fmt: skip
-
-    def _next_sender(self, partition: Partition) -> Sender:
-        """A sender's name that no other call is using, with its next number."""
-        free = self._free(partition)
-        sender = free.pop() if free else Sender(secrets.token_urlsafe(6))
-        sender.number += 1
-        return sender
 
     def _free(self, partition: Partition) -> list[Sender]:
         # A forked process must not continue to count under the names of its parent.

@@ -126,7 +126,9 @@ class Signature:
                 ) from None
             dumped, named = self._dump((_LATER, *args), kwargs, checked=True)
             return dumped[1:], named
-        if self._passes(args, kwargs):
+        if kwargs or len(args) != self._exact:
+            self._check_call(args, kwargs)
+        elif tuple(map(type, args)) == self._plain:
             return list(args), {}
         return self._dump(args, kwargs, checked=True)
 
@@ -145,7 +147,9 @@ class Signature:
 
     def load(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments for the function. Errors: `SerializationError` when they do not fit it."""
-        if self._passes(args, kwargs):
+        if kwargs or len(args) != self._exact:
+            self._check_call(args, kwargs)
+        elif tuple(map(type, args)) == self._plain:
             return args, kwargs
         loaded = [value.load(arg) for value, arg in zip(self._positional, args, strict=False)]
         if len(args) > len(loaded):
@@ -153,13 +157,6 @@ class Signature:
             loaded += [self._rest.load(arg) for arg in args[len(loaded) :]]
         named = {key: self._named(key).load(value) for key, value in kwargs.items()} if kwargs else {}
         return loaded, named
-
-    def _passes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether no argument needs encoding. Errors: `SerializationError` when the function cannot be called so."""
-        if not kwargs and len(args) == self._exact:
-            return tuple(map(type, args)) == self._plain
-        self._check_call(args, kwargs)
-        return False
 
     def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if self.injected and (given := self.injected.keys() & kwargs):
