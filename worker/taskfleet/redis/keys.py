@@ -66,19 +66,12 @@ class QueueKeys(_Structures):
     """The keys of one partition: a tuple in the order in which every script declares them."""
 
     base: str  # the prefix of all keys of the partition
+    done_channel: str
+    ended_channel: str  # as `done_channel`, with the result behind the id and a NUL; versions before 0.2 do not know it
 
     @property
     def schedules(self) -> ScheduleKeys:
         return ScheduleKeys(f"{self.base}schedules", f"{self.base}ticks", f"{self.base}ticked")
-
-    @property
-    def done_channel(self) -> str:
-        return f"{self.base}done"
-
-    @property
-    def ended_channel(self) -> str:
-        """As `done_channel`, with the result behind the id and a NUL. Versions before 0.2 neither send nor read it."""
-        return f"{self.base}ended"
 
     @property
     def history(self) -> str:
@@ -101,7 +94,7 @@ def of_partition(prefix: str, partition: str) -> QueueKeys:
     """The keys of a partition; the keys of a queue's first partition have the queue's name."""
     base = f"{prefix}:{{{partition}}}:"
     keys = QueueKeys._make(base + part for part in QUEUE_PARTS)
-    keys.base = base
+    keys.base, keys.done_channel, keys.ended_channel = base, f"{base}done", f"{base}ended"
     return keys
 
 

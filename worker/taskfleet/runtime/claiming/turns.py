@@ -75,6 +75,11 @@ class Turns:
     async def run(self) -> None:
         """One pass: record waiting outcomes, and claim tasks for the free room."""
         selection = self._selection
+        nothing_waits = not (self._prefetch.claims or self._unheard.unsure or selection.hot(self._context.now()))
+        if nothing_waits and self.room() > 0:
+            # As far as this worker knows. Its listeners look for more when it rests.
+            await self._call([(partition, 0) for partition, outcomes in self._outbox.items() if outcomes])
+            return
         overdue = [*self._overdue(), *self._unheard.unsure]
         more = False  # more tasks in a higher tier
         for rank, tier in enumerate(selection.tiers):
