@@ -36,12 +36,16 @@ REDIS_ONLY = {
     },
     "counters are written once, at the end of a call": {"add", "write_counts"},
     "the most frequent call has a form of its own, in fewest commands": {"claim_when_called"},
+    "what a call needs of many tasks is read together, and written together": {
+        "tags_of", "learn_slots", "write_slots", "write_put_back", "note_errors", "hand_over",
+    },
     "a call that is sent twice is answered from its first time": {"answer"},
 }  # fmt: skip
 # Methods that only the model needs, each with the reason.
 MODEL_ONLY = {
     "the body of the script is the function": {"run", "enqueue"},
     "parked tasks are in one sorted set in Redis": {"leave_parked"},
+    "errors of attempts are written together in Redis": {"note_error"},
     "Redis forgets results itself": {"keep_result", "result_of"},
 }
 

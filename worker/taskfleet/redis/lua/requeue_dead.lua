@@ -10,7 +10,7 @@
 local ids = cmsgpack.unpack(ARGV[4])
 if #ids == 0 then ids = redis.call('ZRANGE', dead, ARGV[5], ARGV[5] + ARGV[3] - 1) end
 local nothing_ready = redis.call('EXISTS', ready, fair) == 0
-local moved, stay, looked, bytes = 0, {}, 0, 0
+local moved, stay, looked, bytes, failures = 0, {}, 0, 0, {}
 for i = 1, math.min(#ids, tonumber(ARGV[3])) do
   local id = ids[i]
   local packed = bytes < MOST_BYTES and redis.call('HGET', letter, id)
@@ -34,7 +34,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
       if passed_on ~= '' then redis.call('HSET', input, id, passed_on) end
       if paged(passed_on) then wrap(id) end
       if text_or_nil(why) and number_or_nil(attempt) and number_or_nil(died) then
-        note_error(id, text_or_nil(before), attempt, died, now, why, '')
+        failures[#failures + 1] = {id, text_or_nil(before) or false, attempt, died, now, why, ''}
       end
       -- The delivery number continues from its last value, so an outcome of an earlier delivery stays stale.
       make_ready_at_tail(id, t, 1, delivery, 0)
@@ -42,6 +42,7 @@ for i = 1, math.min(#ids, tonumber(ARGV[3])) do
     end
   end
 end
+note_errors(failures)
 if moved > 0 then add('enqueued', moved) end
 write_counts()
 if moved > 0 then

@@ -48,7 +48,7 @@ local first_end, first_due = first_score(lease), first_score(delayed)
 local lease_changed = false
 
 local ended, n_ended = {}, 0  -- ids of the tasks that have ended in this call
-local ended_how = {}  -- id → state and value, for the tasks that wait for it
+local ended_how = {}  -- id → state and value, for the tasks that wait for it, and its tag
 local told, MOST_TOLD = {}, 8000  -- id → result, small enough to be published with the end of the task
 local stale = {}  -- ids of outcomes with an old fencing token
 local n_unknown = 0  -- of these, tasks of which Redis knows nothing
@@ -63,10 +63,10 @@ local claimed, inputs, n_claimed = {}, {}, 0
 
 local function tag_if_any(id) return tagged and tag_of(id) or nil end
 
-local function ends(id, state, value)
+local function ends(id, state, value, t)
   n_ended = n_ended + 1
   ended[n_ended] = id
-  if tagged then ended_how[id] = {state, value} end
+  if tagged then ended_how[id] = {state, value, t} end
 end
 
 -- Freeing memory takes time. Where payloads are large, one call frees so many bytes, or a single larger payload.

@@ -23,20 +23,30 @@ local function write_history(id, attempt, delivery, crashes, since)
   redis.call('HSET', meta, id, history_text(attempt, delivery, crashes, since))
 end
 
+local TAG_TYPES = {u = 'string', l = 'string', f = 'string', p = 'string', d = 'number', e = 'number', n = 'table'}
+
 -- The tag in `packed`, without the parts that have a wrong type; nil when there is none.
 local function sound_tag(packed)
   local t = unpacked(packed)
   if not t then return nil end
-  t.u, t.l, t.f, t.p = text_or_nil(t.u), text_or_nil(t.l), text_or_nil(t.f), text_or_nil(t.p)
-  t.d, t.e = number_or_nil(t.d), number_or_nil(t.e)
-  if not t.l then t.p = nil end
-  if type(t.n) ~= 'table' then t.n = nil end
+  for part, value in pairs(t) do
+    local wanted = TAG_TYPES[part]
+    if wanted and type(value) ~= wanted then t[part] = nil end
+  end
+  if t.p and not t.l then t.p = nil end
   return t
 end
 
 local function tag_of(id)
   local packed = redis.call('HGET', tag, id)
   return packed and sound_tag(packed) or nil
+end
+
+-- The tags of tasks by their position in `ids`, read together.
+local function tags_of(ids)
+  local found = redis.call('HMGET', tag, unpack(ids))
+  for i = 1, #ids do found[i] = found[i] and sound_tag(found[i]) or nil end
+  return found
 end
 
 -- Whether a delayed task has counted as ready already: the follower of a unique key, whose own time is over, and which

@@ -79,12 +79,8 @@ end
 -- The number of signals and jobs that clients have to handle after this call.
 local function signals_left() return redis.call('LLEN', outbox) + redis.call('LLEN', jobs) end
 
--- A task has ended and its id is removed from all structures: its unique key goes to the follower, and the tasks that
--- wait for it are signalled.
-local function release(id, t, state, value)
-  drop_input(id, state)
-  if not t then return end
-  redis.call('HDEL', tag, id)
+-- A task that has a tag has ended: its unique key goes to the follower, and the tasks that wait for it are signalled.
+local function hand_over(id, t, state, value)
   if t.u then
     if redis.call('HGET', unique, t.u) == id then
       redis.call('HDEL', unique, t.u)
@@ -94,4 +90,12 @@ local function release(id, t, state, value)
     end
   end
   signal_all(id, t, state, value)
+end
+
+-- A task has ended and its id is removed from all structures.
+local function release(id, t, state, value)
+  drop_input(id, state)
+  if not t then return end
+  redis.call('HDEL', tag, id)
+  hand_over(id, t, state, value)
 end

@@ -27,14 +27,16 @@ end
 if tagged then
   -- Make tasks ready whose limit key may be tried again, for each key as many as may start.
   local function let_keys_retry()
-    for _, key in ipairs(redis.call('ZRANGEBYSCORE', retry_at, '-inf', now, 'LIMIT', 0, 100)) do
+    local due = redis.call('ZRANGEBYSCORE', retry_at, '-inf', now, 'LIMIT', 0, 100)
+    learn_slots(due)
+    for _, key in ipairs(due) do
       redis.call('ZREM', retry_at, key)
       local free = 1000
       if interval > 0 then
         local arrival = math.max(now, tonumber(redis.call('ZSCORE', arrivals, key)) or 0)
         free = math.min(free, math.floor((now + tolerance - arrival) / interval) + 1)
       end
-      local slots_left = key_slots > 0 and key_slots - (tonumber(redis.call('HGET', slots, key)) or 0) or 1001
+      local slots_left = key_slots > 0 and key_slots - taken[key] or 1001
       local n = math.min(free, slots_left)
       if n > 0 then unpark(key, n) end
       -- If slots are the limit, each slot that becomes free lets the next task in.

@@ -17,9 +17,11 @@ if may_start > 0 and not paused then
     return ids
   end
 
+  local rated = false  -- whether a task was let in by the rate limit per key
+
   -- Whether the limit key of a task lets it start. If not, the task is parked.
   local function admitted(id, t)
-    if key_slots > 0 and (tonumber(redis.call('HGET', slots, t.l)) or 0) >= key_slots then
+    if key_slots > 0 and taken[t.l] >= key_slots then
       park(id, t)
       return false
     end
@@ -31,9 +33,9 @@ if may_start > 0 and not paused then
         return false
       end
       redis.call('ZADD', arrivals, arrival + interval, t.l)
-      redis.call('PEXPIRE', arrivals, math.ceil(2 * (tolerance + interval)) + 60000)
+      rated = true
     end
-    count(slots, t.l, 1)
+    taken[t.l] = taken[t.l] + 1
     return true
   end
 
@@ -53,6 +55,7 @@ if may_start > 0 and not paused then
   end
 
   local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
+  local awaiting = tagged and redis.call('EXISTS', input) == 1  -- whether any task has the results of others
   local ends_at = now + tonumber(ARGV[3])
   while n_claimed < may_start and looked < 2000 do
     local n = may_start - n_claimed
@@ -62,10 +65,15 @@ if may_start > 0 and not paused then
     looked = looked + #ids
     local blobs = redis.call('HMGET', task, unpack(ids))
     local histories = redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
-    local tags = tagged and redis.call('HMGET', tag, unpack(ids)) or {}
+    local tags = tagged and tags_of(ids) or {}
+    local passed_on = awaiting and redis.call('HMGET', input, unpack(ids)) or {}
+    local limit_keys = {}
+    for i = 1, #ids do
+      if tags[i] and tags[i].l then limit_keys[#limit_keys + 1] = tags[i].l end
+    end
+    learn_slots(limit_keys)
     for i = 1, #ids do
       local id, blob, history, t = ids[i], blobs[i], histories[i] or '', tags[i]
-      if t then t = sound_tag(t) end
       if not blob then
         removed = removed + 1  -- the id of a task that was cancelled while it was ready
       elseif not (t and t.l) or admitted(id, t) then
@@ -80,10 +88,9 @@ if may_start > 0 and not paused then
         claimed[c + 2] = tagged and unwrapped(blob) or blob
         claimed[c + 3] = history
         c = c + 3
-        local passed_on = tagged and redis.call('HGET', input, id)
-        if passed_on then
+        if passed_on[i] then
           inputs[#inputs + 1] = n_claimed - 1
-          inputs[#inputs + 1] = passed_on
+          inputs[#inputs + 1] = passed_on[i]
         end
       end
     end
@@ -92,13 +99,12 @@ if may_start > 0 and not paused then
     redis.call('ZADD', lease, unpack(leases))
     redis.call('HSET', owner, unpack(tokens))
   end
+  if rated then redis.call('PEXPIRE', arrivals, math.ceil(2 * (tolerance + interval)) + 60000) end
   if removed > 0 then add('removed', -removed) end
   -- All admitted tasks are claimed and slots are left: the limit was raised, so more tasks can be admitted.
-  if key_slots > 0 and n_claimed < may_start then
+  if key_slots > 0 and n_claimed < may_start and #freed_keys > 0 and redis.call('EXISTS', parked) == 1 then
     for _, key in ipairs(freed_keys) do
-      if (tonumber(redis.call('HGET', slots, key)) or 0) < key_slots and is_parked(key) then
-        redis.call('ZADD', retry_at, now, key)
-      end
+      if taken[key] < key_slots and is_parked(key) then redis.call('ZADD', retry_at, now, key) end
     end
   end
   if turn_served then

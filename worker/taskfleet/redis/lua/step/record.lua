@@ -18,6 +18,7 @@ if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
   local recorded = {}
+  local tags = tagged and tags_of(done) or {}
   n_done = tagged and math.min(#done, MOST_TAGGED) or #done
   if large then
     local most = n_done
@@ -28,8 +29,8 @@ if ARGV[13] and ARGV[13] ~= '' then
   for i = 1, n_done do
     if tokens[i] == first_token and not recorded[done[i]] then
       recorded[done[i]] = true
-      if tagged then free_slot(tag_of(done[i])) end
-      ends(done[i], 'succeeded', '')
+      free_slot(tags[i])
+      ends(done[i], 'succeeded', '', tags[i])
     else
       is_stale(done[i], tokens[i])
     end
@@ -46,34 +47,56 @@ end
 if ARGV[9] ~= '' then
   local cancelled = redis.call('EXISTS', cancel) == 1
 
-  -- A task that is run again: after its retry delay, or because it was returned.
-  local function put_back(id, t, delivery, code, extra)
-    local attempt, _, crashes, since = history_of(id)
+  -- The tasks that are run again are written together: their histories, with their ids, their errors, and their ids by
+  -- where they wait; `later` has their times, too.
+  local written, failures, later, at_head, at_tail = {}, {}, {}, {}, {}
+
+  -- A task that is run again: after its retry delay, or because it was returned. `history` is the packed one.
+  local function put_back(id, t, history, delivery, code, extra)
+    local attempt, _, crashes, since = parsed_history(history)
     local delay, failure = extra, nil
     if type(extra) == 'table' then delay, failure = unpack(extra, 1, 2) end
     if code == 'r' then
       if failure and not memory_full then
-        note_error(id, redis.call('HGET', errors, id), attempt, now, at_least_now + delay, failure, '')
+        -- A task without a history has not failed before.
+        local earlier = history and redis.call('HGET', errors, id)
+        failures[#failures + 1] = {id, earlier, attempt, now, at_least_now + delay, failure, ''}
       end
       attempt, crashes = attempt + 1, 0
       add('retried', 1)
     end
     if delay > 0 then
-      write_history(id, attempt, delivery, crashes, 0)
-      redis.call('ZADD', delayed, at_least_now + delay, id)
-      delayed_changed = true
+      since = 0
+      later[#later + 1] = at_least_now + delay
+      later[#later + 1] = id
     elseif code == 'r' then
+      since = now
       add('deferred', -1)
-      make_ready_at_tail(id, t, attempt, delivery, crashes)
-    else
-      write_history(id, attempt, delivery, crashes, since)
+      if tagged then make_ready(id, t, false) else at_tail[#at_tail + 1] = id end
+    elseif tagged then
       make_ready(id, t, true)
+    else
+      at_head[#at_head + 1] = id
     end
+    written[#written + 1] = id
+    written[#written + 1] = history_text(attempt, delivery, crashes, since)
+  end
+
+  local function write_put_back()
+    if #written == 0 then return end
+    redis.call('HSET', meta, unpack(written))
+    note_errors(failures)
+    if #later > 0 then
+      redis.call('ZADD', delayed, unpack(later))
+      delayed_changed = true
+    end
+    if #at_head > 0 then redis.call('LPUSH', ready, unpack(at_head)) end
+    if #at_tail > 0 then redis.call('RPUSH', ready, unpack(at_tail)) end
   end
 
   local finished = 0
 
-  local function record_one(outcome, result_key)
+  local function record_one(outcome, result_key, t, history)
     local id, delivery, code, ran_ms, result, ttl_ms, extra = unpack(outcome, 1, 7)
     -- An expired or unreadable task did not run, nor did one that was cancelled before it took any time.
     local unrun = code == 'x' or code == 'd' or (code == 'c' or code == 'n') and ran_ms == 0
@@ -85,17 +108,13 @@ if ARGV[9] ~= '' then
         code = 'c'
       end
     end
-    local t
-    if tagged then
-      t = tag_of(id)
-      free_slot(t)
-    end
-    if code == 'r' or code == 'n' then return put_back(id, t, delivery, code, extra) end
+    free_slot(t)
+    if code == 'r' or code == 'n' then return put_back(id, t, history, delivery, code, extra) end
     finished = finished + 1
     if unrun then add('unrun', 1) end
     if code == 'f' or code == 'd' then
-      local attempt = history_of(id)
-      return bury(id, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)
+      local attempt = parsed_history(history)
+      return bury(id, t, code == 'f' and 'failed' or 'dead', attempt, delivery, extra)
     end
     if result_key then
       redis.call('SET', result_key, result, 'PX', ttl_ms)
@@ -103,13 +122,15 @@ if ARGV[9] ~= '' then
     end
     local state = code == 's' and 'succeeded' or code == 'c' and 'cancelled' or 'expired'
     if state ~= 'succeeded' then add(state, 1) end
-    ends(id, state, result)
+    ends(id, state, result, t)
   end
 
   local outcomes = cmsgpack.unpack(ARGV[9])
   local ids = {}
   for i = 1, #outcomes do ids[i] = unpack(outcomes[i], 1, 1) end
   local tokens = #ids > 0 and redis.call('HMGET', owner, unpack(ids)) or {}
+  local tags = tagged and #ids > 0 and tags_of(ids) or {}
+  local histories = #ids > 0 and redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
   local held, recorded, next_result = {}, {}, last_key + 1
   local n_held, busy_ms = 0, 0
   local most = tagged and MOST_TAGGED - n_done or MOST_OTHERS
@@ -133,9 +154,10 @@ if ARGV[9] ~= '' then
       n_held = n_held + 1
       held[n_held] = id
       busy_ms = busy_ms + ended_busy_ms
-      record_one(outcome, result_key)
+      record_one(outcome, result_key, tags[i], histories[i])
     end
   end
+  write_put_back()
   if busy_ms > 0 then add('busy_ms', busy_ms) end
   if finished > 0 then add('finished', finished) end
   if n_held > 0 then

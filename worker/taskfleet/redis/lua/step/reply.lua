@@ -1,6 +1,7 @@
--- needs: keys queue/clock queue/counters queue/signals queue/wake queue/ready step
+-- needs: keys queue/clock queue/counters queue/signals queue/wake queue/ready step step/slots
 -- The reply: the claims, the number of tasks that can be claimed at once, and the time of the next event.
 write_counts()
+if tagged then write_slots() end
 
 local waiting = redis.call('LLEN', ready)
 local signals = 0

@@ -21,7 +21,7 @@ for i = #lost, 1, -1 do
     if not memory_full then
       local by = token and string.match(token, '^(.*):%d+$') or ''
       local lost_record = cmsgpack.pack({'worker_lost', 'its worker was lost while it ran', ''})
-      note_error(id, redis.call('HGET', errors, id), attempt, now, dies and 0 or now, lost_record, by)
+      note_errors({{id, redis.call('HGET', errors, id), attempt, now, dies and 0 or now, lost_record, by}})
     end
     local n = #taken_over
     taken_over[n + 1], taken_over[n + 2], taken_over[n + 3] = id, attempt, crashes
@@ -34,7 +34,7 @@ for i = #lost, 1, -1 do
       block(id, 1, 0, 0, SIGNALLED_AGAIN_MS)
       signal_cancelled(id, 'cancelled while it ran')
     elseif dies then
-      bury(id, 'dead', attempt, delivery,
+      bury(id, t, 'dead', attempt, delivery,
         cmsgpack.pack({'max_deliveries', 'its worker died ' .. crashes .. ' times while it ran', ''}))
       add('finished', 1)
       add('unrun', 1)
