@@ -122,6 +122,8 @@ class _Attempt:
         self._handle = handle
         self._plan = plan
         self._route = route
+        self._parent = parent_setting()
+        self._seals = application.seal.configured
         self._items: dict[Node, Item] = {}
         self._sent: list[Node] = []
         self._edges: dict[Node, list[Edge]] = defaultdict(list)
@@ -204,10 +206,10 @@ class _Attempt:
                 await self._handle(node.id, self._route.partitions[node]).cancel()
 
     def _encode(self, node: Node) -> Item:
-        settings: dict[str, Any] = parent_setting() or {}
+        settings: dict[str, Any] = {} if self._parent is None else self._parent.copy()
         if node.carried:
             settings[call_settings.INPUT_SHAPE] = node.shape
-            if self._application.seal.configured:
+            if self._seals:
                 # The ids of the tasks whose results these are, so that the result of another task is refused.
                 sources = [[before.message.queue, self._route.id_of(before)] for before in node.after[: node.carried]]
                 settings[call_settings.INPUT_SOURCES] = sources

@@ -69,6 +69,7 @@ class Signature:
         # A call with just the positional parameters needs no binding.
         self._exact = len(self._positional) if required == len(self._positional) == len(self._values) else -1
         self._plain = tuple(value.plain for value in self._positional) if self._exact >= 0 else None
+        self._plain_behind_result = self._plain[1:] if self._plain else None
         # The types of all arguments, when none of them needs encoding and a call has to give them all.
         self.plain = None if self._plain is None or None in self._plain else cast("tuple[type, ...]", self._plain)
         values = [*self._values.values(), self._rest, self._rest_named]
@@ -117,6 +118,8 @@ class Signature:
         `behind_result`: the result of another task becomes the first argument when the task runs.
         """
         if behind_result:
+            if not kwargs and len(args) + 1 == self._exact and tuple(map(type, args)) == self._plain_behind_result:
+                return list(args), {}
             try:
                 self._check_call((_LATER, *args), kwargs)
             except SerializationError as error:
