@@ -68,6 +68,8 @@ class Feature:
     least: int = 0
     wait: float = 0.0
     """Seconds between the last enqueue and the start of the worker: until delayed tasks are due."""
+    slots: int | None = None
+    """Fewer slots than a plain case has: each slot of process tasks takes a process."""
 
 
 async def _in_bulk(queue: TaskQueue, messages: list[Any]) -> int:
@@ -210,7 +212,7 @@ FEATURES: dict[str, Feature] = {
     "model": Feature("pydantic model of 1 KB", _simple(lambda n: (order(n),), function=_takes_order)),
     "payload_10k": Feature("payload of 10 KB", _simple(lambda n: ("x" * 10_000,), function=_takes_text)),
     "thread": Feature("thread task", _simple(function=in_thread, task={"executor": "thread"}), share=0.5),
-    "process": Feature("process task", _in_process, share=0.1),
+    "process": Feature("process task", _in_process, share=0.1, slots=8),
     "batch": Feature(f"batches of {_BATCH}", _batches),
     "signed": Feature("signed", _simple(signing_keys=[_KEY])),
     "encrypted": Feature("encrypted", _simple(encryption_keys=[_KEY])),

@@ -1,7 +1,7 @@
 """One case as a producer and a worker, in a process each: `program.py NAME producer|worker` speaks JSON lines.
 
-The worker takes its own figures, since they begin and end while it runs: the first tasks warm it up, and a process task
-has children, whose starts are not what is asked for.
+The worker takes its own figures, since they begin and end while it runs: its first request warms it up, and a process
+task has children, whose starts are not what is asked for.
 """
 
 from __future__ import annotations
@@ -33,12 +33,17 @@ class Program(AsyncPeer):
 
     def __init__(self, name: str) -> None:
         self._case: Case = FEATURES[name].make(os.environ["REDIS_URL"])
+        self._worker: Worker | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def open(self, role: str) -> None:
         if role == "worker":
             settle_memory()  # as `taskfleet worker` does
 
     async def close(self) -> None:
+        if self._worker is not None and self._running is not None:
+            self._worker.drain()
+            await self._running
         await self._case.queue.close()
 
     def sender(self, task: str) -> Any:
@@ -60,23 +65,22 @@ class Program(AsyncPeer):
         }
 
     async def work(self, request: Request) -> Reply:
-        """Run `tasks`, and measure all but the first `warm` of them."""
-        worker = Worker(self._case.queue, queues=["default"], concurrency=request["slots"])
-        running = asyncio.create_task(worker.run())
-        warm = await self._ended(worker, running, request["warm"])
+        """Run until so many tasks have ended since the first request, and measure those of this one."""
+        if self._worker is None or self._running is None:
+            self._worker = Worker(self._case.queue, queues=["default"], concurrency=request["slots"])
+            self._running = asyncio.create_task(self._worker.run())
+        worker, running = self._worker, self._running
+        earlier = await self._ended(worker, running, 0)
         before, redis_before = _cpu_seconds(), await self._redis_seconds()
         began = time.perf_counter()
         ended = await self._ended(worker, running, request["tasks"])
         took = time.perf_counter() - began
-        reply = {
-            "tasks": ended - warm,
+        return {
+            "tasks": ended - earlier,
             "seconds": took,
             "cpu": _cpu_seconds() - before,
             "redis": await self._redis_seconds() - redis_before,
         }
-        worker.drain()
-        await running
-        return reply
 
     async def _ended(self, worker: Worker, running: asyncio.Task[None], tasks: int) -> int:
         """Wait until so many have ended; how many it was when that was seen."""

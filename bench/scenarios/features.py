@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 import redis
 
@@ -26,7 +29,7 @@ COLUMNS = {
 UNITS = {f"{name}.{column}": title.split()[-1] for name in FEATURES for column, title in COLUMNS.items()}
 
 _SLOWER_THAN_US = 200
-_WARM_SHARE = 10  # of the tasks, one in so many is run first and not counted
+_WARM_SHARE = 10  # of the tasks, about one in so many is run first and not counted
 
 
 def features(stage: Stage) -> dict[str, float]:
@@ -53,11 +56,15 @@ def features(stage: Stage) -> dict[str, float]:
 def _one(stage: Stage, name: str, feature: Feature) -> dict[str, float]:
     wanted = max(feature.least, 20, int(stage.load.tasks * feature.share))
     with _process(stage, name, "producer") as producer, _process(stage, name, "worker") as worker:
-        warm = producer.ask("enqueue", stage.load.timeout, tasks=max(1, wanted // _WARM_SHARE))
-        sent = producer.ask("enqueue", stage.load.timeout, tasks=wanted)
-        pause(feature.wait)
-        worker.send("work", tasks=warm["tasks"] + sent["tasks"], warm=warm["tasks"], slots=stage.load.slots)
-        done = worker.expect("done", stage.load.timeout)
+        slots, timeout = feature.slots or stage.load.slots, stage.load.timeout
+        # The worker has run all of these when the others are sent, so that each process that its slots need has started.
+        warm = producer.ask("enqueue", timeout, tasks=max(slots, wanted // _WARM_SHARE))
+        worker.ask("work", timeout, tasks=warm["tasks"], slots=slots)
+        with _stopped(worker):
+            sent = producer.ask("enqueue", timeout, tasks=wanted)
+            pause(feature.wait)
+            worker.send("work", tasks=warm["tasks"] + sent["tasks"], slots=slots)
+        done = worker.expect("done", timeout)
     if done["tasks"] < sent["tasks"] * 0.5:
         raise BenchError(f"{name}: only {done['tasks']} of {sent['tasks']} tasks were measured")
     return {
@@ -68,6 +75,15 @@ def _one(stage: Stage, name: str, feature: Feature) -> dict[str, float]:
         "enqueue_us": sent["cpu"] / sent["tasks"] * 1e6,
         "enqueue_redis_us": sent["redis"] / sent["tasks"] * 1e6,
     }
+
+
+@contextlib.contextmanager
+def _stopped(process: PeerProcess) -> Iterator[None]:
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def _process(stage: Stage, name: str, role: str) -> PeerProcess:
