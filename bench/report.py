@@ -69,12 +69,16 @@ def table(figures: Sequence[Figure]) -> str:
 def feature_table(figures: Sequence[Figure]) -> str:
     """One Markdown table: a line per feature, with what it costs beside a plain task. Empty without such figures."""
     medians = {figure.metric: figure.median for figure in figures if figure.scenario == "features"}
-    if not medians:
+    if "plain.worker_us" not in medians:
         return ""
     costs = {name: medians[f"{name}.worker_us"] + medians[f"{name}.redis_us"] for name in FEATURES}
-    header = ("a task with", *COLUMNS.values(), "× plain")
+    header = ("a task with", *COLUMNS.values(), "times plain")
     rows = [
-        (feature.title, *(number(medians[f"{name}.{column}"]) for column in COLUMNS), number(costs[name] / costs["plain"]))
+        (
+            feature.title,
+            *(number(medians[f"{name}.{column}"]) for column in COLUMNS),
+            number(costs[name] / costs["plain"]),
+        )
         for name, feature in FEATURES.items()
     ]
     return _markdown(header, rows, right=range(1, len(header)))
@@ -94,7 +98,10 @@ def growth_tables(figures: Sequence[Figure]) -> list[str]:
             units = {curve: figure.unit for (curve, _), figure in cells.items()}
             header = (scenario, *(f"{curve}, {units[curve]}" for curve in curves))
             rows = [
-                (f"{size:,}", *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves))
+                (
+                    f"{size:,}",
+                    *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves),
+                )
                 for size in sorted({size for _, size in cells})
             ]
             tables.append(_markdown(header, rows, right=range(len(header))))

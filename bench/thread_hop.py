@@ -1,7 +1,7 @@
 """What a call in a thread costs, by hand: `python -m bench.thread_hop`.
 
-The threads of a worker beside the interpreter's own ways, on one event loop: the processor time of the whole process per
-call of an empty function. The ways take turns in short rounds, so that a busy machine slows all of them.
+The threads of a worker beside the interpreter's own ways, on one event loop: the processor time of the whole process
+per call of an empty function. The ways take turns in short rounds, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations

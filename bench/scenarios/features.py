@@ -57,7 +57,7 @@ def _one(stage: Stage, name: str, feature: Feature) -> dict[str, float]:
     wanted = max(feature.least, 20, int(stage.load.tasks * feature.share))
     with _process(stage, name, "producer") as producer, _process(stage, name, "worker") as worker:
         slots, timeout = feature.slots or stage.load.slots, stage.load.timeout
-        # The worker has run all of these when the others are sent, so that each process that its slots need has started.
+        # The worker has run all of these when the others are sent, so each process that its slots need has started.
         warm = producer.ask("enqueue", timeout, tasks=max(slots, wanted // _WARM_SHARE))
         worker.ask("work", timeout, tasks=warm["tasks"], slots=slots)
         with _stopped(worker):
