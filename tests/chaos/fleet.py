@@ -20,7 +20,7 @@ from redis import exceptions as redis_exceptions
 
 from taskfleet.child_process import ends_with_this_process
 from tests.chaos.faults import Fault
-from tests.chaos.kinds import POISONED
+from tests.chaos.kinds import LEASE_SECONDS, POISONED
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.old_version import OldVersion
 from tests.chaos.slow_calls import SlowCalls
@@ -32,6 +32,8 @@ _ROOT = Path(__file__).parents[2]
 _MOST_FAILURES = 5  # a process that cannot work is not started again for ever
 _HANGING_DRAIN_SECONDS = 10.0
 _DRAIN_SECONDS = 40.0  # the grace period, and the time to reach a Redis that comes back
+_BEAT = "beat"  # the name of the connection through the proxy that no fault disturbs
+_BEAT_SECONDS = 0.1
 RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
 
 
@@ -115,7 +117,7 @@ class ChaosFleet:
         self.hung = 0  # drains, by a version that hangs, that did not end
         self.done: Counter[str] = Counter()
         self.slow_calls = SlowCalls()
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
 
     async def start(self) -> None:
@@ -124,7 +126,7 @@ class ChaosFleet:
             host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
         )
         await self.slow_calls.begin(self.redis)
-        ports = {name: free_port() for name in (*self.worker_names, *self.producer_names)}
+        ports = {name: free_port() for name in (*self.worker_names, *self.producer_names, _BEAT)}
         self._proxy = self._start_proxy(ports)
         assert self._proxy.stdout is not None
         line = await asyncio.to_thread(self._proxy.stdout.readline)
@@ -142,7 +144,7 @@ class ChaosFleet:
             command = [sys.executable, "-m", "tests.chaos.producer", *map(str, numbers)]
             environment = self._environment(name, "producer", ports[name])
             self.slots[name] = Slot(name, "producer", command, environment, self._folder)
-        self._watch = asyncio.create_task(self._watch_slots())
+        self._tasks = [asyncio.create_task(self._watch_slots()), asyncio.create_task(self._beat(ports[_BEAT]))]
 
     def _start_proxy(self, ports: dict[str, int]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -194,6 +196,17 @@ class ChaosFleet:
                     slot.complete = True
                 else:
                     slot.restart()
+
+    async def _beat(self, port: int) -> None:
+        """Note when the proxy and Redis do not answer for long: on a busy machine that alone can cost a lease."""
+        async with redis_async.Redis(host="127.0.0.1", port=port, socket_timeout=60.0) as redis:
+            while True:
+                await asyncio.sleep(_BEAT_SECONDS)
+                asked = now()
+                with contextlib.suppress(redis_exceptions.RedisError, OSError):
+                    await redis.ping()
+                if (answered := now()) - asked > LEASE_SECONDS / 6:
+                    self._notes.note("fault", asked, answered, "starved", "redis", 0, "*")
 
     # Faults.
 
@@ -359,9 +372,9 @@ class ChaosFleet:
 
     async def close(self) -> None:
         """End every process that is left."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for slot in self.slots.values():
             if slot.process.poll() is None:
                 slot.process.kill()

@@ -96,6 +96,8 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
             stuck = await _settle(fleet)
         finally:
             reporter.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reporter  # one that has failed says why
             for spoiler in spoilers:
                 spoiler.cancel()
         await fleet.end_workers()

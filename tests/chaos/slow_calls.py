@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,15 @@ MOST_MS = 25 * TARGET_MS
 
 _LOGGED_US = 1000
 _MOST_ENTRIES = 1024
+_PATIENCE_SECONDS = 3.0  # a Redis that is stopped or busy must not hold up the run
 _SCRIPTS = (b"EVAL", b"FCALL")
+
+
+@contextlib.asynccontextmanager
+async def _if_it_answers() -> AsyncIterator[None]:
+    with contextlib.suppress(redis_exceptions.RedisError, OSError):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            yield
 
 
 @dataclass(slots=True)
@@ -27,19 +36,20 @@ class SlowCalls:
     call: str = ""
 
     async def begin(self, redis: Any) -> None:
-        """Set up the log of a Redis that has just started."""
-        await redis.config_set("slowlog-log-slower-than", _LOGGED_US)
-        await redis.config_set("slowlog-max-len", _MOST_ENTRIES)
+        """Set up the log of a Redis that has just started. One that does not answer keeps its own settings."""
+        async with _if_it_answers():
+            await redis.config_set("slowlog-log-slower-than", _LOGGED_US)
+            await redis.config_set("slowlog-max-len", _MOST_ENTRIES)
 
     async def read(self, redis: Any) -> None:
         """Take what the log has, and empty it. A Redis that does not answer has nothing to tell."""
-        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+        async with _if_it_answers():
             self.take(await redis.slowlog_get(_MOST_ENTRIES))
             await redis.slowlog_reset()
 
     async def skip(self, redis: Any) -> None:
         """Empty the log: the process was stopped, perhaps within a call."""
-        with contextlib.suppress(redis_exceptions.RedisError, OSError):
+        async with _if_it_answers():
             await redis.slowlog_reset()
 
     def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
