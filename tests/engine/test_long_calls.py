@@ -47,6 +47,67 @@ async def test_a_claim_takes_no_more_bytes_than_it_may(broker: RedisBroker) -> N
     assert seen[:4] == ["t0", "t1", "t2", "t3"]
 
 
+async def test_a_claim_takes_no_more_bytes_of_results_than_it_may(broker: RedisBroker) -> None:
+    for n in range(12):
+        await broker.enqueue(
+            "q",
+            [
+                (f"last{n}", b"x", 0, 0, Extras(waits=Waits(1, 1))),
+                (f"first{n}", b"x", 0, 0, Extras(edges=[Edge("q", f"last{n}", 0, carries=True)])),
+            ],
+        )
+    firsts = (await broker.step("q", OPTIONS, "w", 12, [])).claims
+    record = result_record.pack_success(b"x" * 500_000)
+    for claim in firsts:  # one call passes on only so many bytes
+        await broker.step("q", OPTIONS, "w", 0, [(claim[1], claim[4], "s", 0, record, 0, 0)])
+    seen: list[str] = []
+    while claims := (await broker.step("q", OPTIONS, "w", 100, [])).claims:
+        assert sum(len(value) for claim in claims for value in claim[5] or ()) <= 2_000_000
+        seen += [claim[1] for claim in claims]
+    assert sorted(seen) == sorted(f"last{n}" for n in range(12))
+
+
+@pytest.mark.parametrize(("members", "size"), [(2, 400_000), (150, 10)])
+async def test_tasks_whose_results_are_whole_at_once_get_them_in_pages(
+    broker: RedisBroker, members: int, size: int
+) -> None:
+    chords = 12
+    for n in range(chords):
+        await broker.enqueue("q", [(f"last{n}", b"x", 0, 0, Extras(waits=Waits(members, members)))])
+    for at in range(members):
+        edges = [Extras(edges=[Edge("q", f"last{n}", at, carries=True)]) for n in range(chords)]
+        await broker.enqueue("q", [(f"m{n}.{at}", b"x", 0, 0, each) for n, each in enumerate(edges)])
+    record = result_record.pack_success(b"x" * size)
+    for _ in range(members):  # the last of these calls completes all
+        claims = (await broker.step("q", OPTIONS, "w", chords, [])).claims
+        await broker.step("q", OPTIONS, "w", 0, [(claim[1], claim[4], "s", 0, record, 0, 0) for claim in claims])
+    stored = await broker.client.redis.hvals(broker.keys_of("q").input)
+    assert len(stored) == chords
+    assert sum(map(len, stored)) <= 2_010_000
+    assert any(len(value) < 40 for value in stored), "some are in pages"
+    seen = await run_dry(broker)
+    assert [seen[f"last{n}"][5] for n in range(chords)] == [[record] * members] * chords
+    assert await left_of(broker, "q") == set()
+
+
+async def test_large_tasks_of_a_lost_worker_are_taken_over_a_few_at_a_time(broker: RedisBroker) -> None:
+    ids = [f"t{n}" for n in range(12)]
+    for task_id in ids:
+        await broker.enqueue("q", [(task_id, b"x" * 500_000, 0, 0, None)])
+    claimed = 0
+    while claims := (await broker.step("q", OPTIONS, "gone", 100, [])).claims:
+        claimed += len(claims)
+    assert claimed == len(ids)
+    leases = broker.keys_of("q").lease
+    await broker.client.redis.zadd(leases, {task_id: n + 1 for n, task_id in enumerate(ids)}, xx=True)
+    taken: list[str] = []
+    while takeovers := (reply := await broker.step("q", OPTIONS, "w", 0, [])).taken_over:
+        assert len(takeovers) <= 4
+        taken += [takeover.id for takeover in takeovers]
+        assert reply.horizon_ms == (1 if len(taken) < len(ids) else -1), "the rest is due at once"
+    assert sorted(taken) == sorted(ids)
+
+
 async def test_small_payloads_are_claimed_all_at_once(broker: RedisBroker) -> None:
     await broker.enqueue("q", [(f"t{n}", b"x" * 500, 0, 0, None) for n in range(900)])
     assert len((await broker.step("q", OPTIONS, "w", 1000, [])).claims) == 900

@@ -33,7 +33,7 @@ local function check_key(item, position, more, replaced_key, due)
   return false, due, older ~= holder
 end
 
-local refusal = no_room(plain and 0 or spared())
+local refusal = tonumber(ARGV[3]) > 0 and no_room(plain and 0 or spared())
 if refusal then return refusal end
 local next_replaced = last_key + 2
 local ready_now, sooner = false, false

@@ -38,11 +38,14 @@ local function sweep(id, total)
   redis.call('RPUSH', jobs, cmsgpack.pack({'sweep', id, total}))
 end
 
+local dropped = 0  -- results that this call has dropped
+
 -- Drop the results that have arrived for a task that is no longer blocked.
 local function drop_gathered(id, total)
   redis.call('ZREM', blocked, id)
   redis.call('HDEL', gather, id)
-  if total > GATHERED then return sweep(id, total) end
+  if dropped + total > GATHERED then return sweep(id, total) end
+  dropped = dropped + total
   each_thousand(id, total, function(fields) redis.call('HDEL', gather, unpack(fields)) end)
 end
 
@@ -63,13 +66,18 @@ local function unwrapped(blob)
   return string.sub(blob, 1, 8) .. string.sub(blob, 16)
 end
 
--- Whether the results for a task are more than one call may copy. Then they stay in `gather`, `input` has their number,
--- and the worker that claims the task reads them page by page.
+local copied, copied_bytes = 0, 0  -- results that this call has copied for tasks
+
+-- Whether the results for a task are more than this call may still copy. Then they stay in `gather`, `input` has their
+-- number, and the worker that claims the task reads them page by page.
 local function is_wide(id, carried)
-  if carried > GATHERED then return true end
+  if copied + carried > GATHERED then return true end
   local bytes = 0
   for position = 0, carried - 1 do bytes = bytes + redis.call('HSTRLEN', gather, id .. ':' .. position) end
-  return bytes > MOST_BYTES
+  copied = copied + carried
+  if copied_bytes + bytes > MOST_BYTES then return true end
+  copied_bytes = copied_bytes + bytes
+  return false
 end
 
 -- The number of positions in `gather` of a paged input; nil for an input of another kind.

@@ -7,6 +7,8 @@
 local here = string.match(KEYS[1], '{(.-)}:ready$')  -- the name of this queue
 local MOST_SIGNALS = 300  -- in one call
 
+local passed_on_large = false  -- whether this call has passed results on that are large together
+
 -- A task that `id` waits for has succeeded. A signal that is delivered twice counts once.
 local function resolve(id, position, value)
   local record = redis.call('HGET', gather, id)
@@ -29,7 +31,12 @@ local function resolve(id, position, value)
     each_thousand(id, carried, function(fields)
       for _, value in ipairs(redis.call('HMGET', gather, unpack(fields))) do values[#values + 1] = value end
     end)
-    redis.call('HSET', input, id, cmsgpack.pack(values))
+    local packed = cmsgpack.pack(values)
+    redis.call('HSET', input, id, packed)
+    if #packed > 10000 then  -- from now on claims check the size of each
+      passed_on_large = true
+      redis.call('HSET', control, 'large', 1)
+    end
   end
   if not wide then drop_gathered(id, total) end
   local t = tag_of(id)

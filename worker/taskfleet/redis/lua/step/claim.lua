@@ -1,4 +1,4 @@
--- needs: keys queue/clock queue/counters queue/records queue/ready queue/inputs step step/slots
+-- needs: keys queue/clock queue/counters queue/records queue/ready queue/inputs queue/signals step step/slots
 -- Claim up to `may_start` tasks, each with a lease and a fencing token (owner:delivery).
 
 if may_start > 0 and not paused then
@@ -59,7 +59,7 @@ if may_start > 0 and not paused then
   local ends_at = now + tonumber(ARGV[3])
   while n_claimed < may_start and looked < 2000 do
     local n = may_start - n_claimed
-    if large then n = fitting(math.min(n, 16)) end
+    if large or passed_on_large then n = fitting(math.min(n, 16)) end
     local ids = n > 0 and take(n) or {}
     if #ids == 0 then break end
     looked = looked + #ids

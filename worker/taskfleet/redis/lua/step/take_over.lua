@@ -6,6 +6,15 @@ if first_end and first_end <= now then
   lease_changed = true
   lost = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
 end
+-- Each is read. Where payloads are large, the rest is left to the next call.
+local lost_bytes = 0
+for i = 1, large and #lost or 0 do
+  lost_bytes = lost_bytes + redis.call('HSTRLEN', task, lost[i])
+  if i > 1 and lost_bytes > MOST_BYTES then
+    lost = {unpack(lost, 1, i - 1)}
+    break
+  end
+end
 for i = #lost, 1, -1 do
   local id = lost[i]
   local token = redis.call('HGET', owner, id)
