@@ -27,7 +27,7 @@ local function note_errors(failures)
         first = first - 1
       end
       written[#written + 1] = id
-      written[#written + 1] = cmsgpack.pack(first == 1 and list or {unpack(list, first)})
+      written[#written + 1] = cmsgpack.pack(packed and {unpack(list, first)} or list)
       last_next_at = math.max(last_next_at, next_at)
     end
   end

@@ -38,14 +38,14 @@ local function sweep(id, total)
   redis.call('RPUSH', jobs, cmsgpack.pack({'sweep', id, total}))
 end
 
-local dropped = 0  -- results that this call has dropped
+local n_dropped = 0  -- results that this call has dropped
 
 -- Drop the results that have arrived for a task that is no longer blocked.
 local function drop_gathered(id, total)
   redis.call('ZREM', blocked, id)
   redis.call('HDEL', gather, id)
-  if dropped + total > GATHERED then return sweep(id, total) end
-  dropped = dropped + total
+  if n_dropped + total > GATHERED then return sweep(id, total) end
+  n_dropped = n_dropped + total
   each_thousand(id, total, function(fields) redis.call('HDEL', gather, unpack(fields)) end)
 end
 
@@ -66,15 +66,15 @@ local function unwrapped(blob)
   return string.sub(blob, 1, 8) .. string.sub(blob, 16)
 end
 
-local copied, copied_bytes = 0, 0  -- results that this call has copied for tasks
+local n_copied, copied_bytes = 0, 0  -- results that this call has copied for tasks
 
 -- Whether the results for a task are more than this call may still copy. Then they stay in `gather`, `input` has their
 -- number, and the worker that claims the task reads them page by page.
 local function is_wide(id, carried)
-  if copied + carried > GATHERED then return true end
+  if n_copied + carried > GATHERED then return true end
   local bytes = 0
   for position = 0, carried - 1 do bytes = bytes + redis.call('HSTRLEN', gather, id .. ':' .. position) end
-  copied = copied + carried
+  n_copied = n_copied + carried
   if copied_bytes + bytes > MOST_BYTES then return true end
   copied_bytes = copied_bytes + bytes
   return false

@@ -42,10 +42,10 @@ local function tag_of(id)
   return packed and sound_tag(packed) or nil
 end
 
--- The tags of tasks by their position in `ids`, read together.
-local function tags_of(ids)
-  local found = redis.call('HMGET', tag, unpack(ids))
-  for i = 1, #ids do found[i] = found[i] and sound_tag(found[i]) or nil end
+-- The tags of the first `n` tasks by their position in `ids`, read together.
+local function tags_of(ids, n)
+  local found = n > 0 and redis.call('HMGET', tag, unpack(ids, 1, n)) or {}
+  for i = 1, n do found[i] = found[i] and sound_tag(found[i]) or nil end
   return found
 end
 

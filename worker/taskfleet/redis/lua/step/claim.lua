@@ -65,7 +65,7 @@ if may_start > 0 and not paused then
     looked = looked + #ids
     local blobs = redis.call('HMGET', task, unpack(ids))
     local histories = redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
-    local tags = tagged and tags_of(ids) or {}
+    local tags = tagged and tags_of(ids, #ids) or {}
     local passed_on = awaiting and redis.call('HMGET', input, unpack(ids)) or {}
     local limit_keys = {}
     for i = 1, #ids do

@@ -18,7 +18,6 @@ if ARGV[13] and ARGV[13] ~= '' then
   local done = cmsgpack.unpack(ARGV[13])
   local tokens = redis.call('HMGET', owner, unpack(done))
   local recorded = {}
-  local tags = tagged and tags_of(done) or {}
   n_done = tagged and math.min(#done, MOST_TAGGED) or #done
   if large then
     local most = n_done
@@ -26,6 +25,7 @@ if ARGV[13] and ARGV[13] ~= '' then
     while n_done < most and may_free(task, done[n_done + 1]) do n_done = n_done + 1 end
   end
   unfinished = n_done < #done
+  local tags = tagged and tags_of(done, n_done) or {}
   for i = 1, n_done do
     if tokens[i] == first_token and not recorded[done[i]] then
       recorded[done[i]] = true
@@ -127,13 +127,14 @@ if ARGV[9] ~= '' then
 
   local outcomes = cmsgpack.unpack(ARGV[9])
   local ids = {}
-  for i = 1, #outcomes do ids[i] = unpack(outcomes[i], 1, 1) end
+  for i = 1, #outcomes do ids[i] = outcomes[i][1] end
   local tokens = #ids > 0 and redis.call('HMGET', owner, unpack(ids)) or {}
-  local tags = tagged and #ids > 0 and tags_of(ids) or {}
-  local histories = #ids > 0 and redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
   local held, recorded, next_result = {}, {}, last_key + 1
   local n_held, busy_ms = 0, 0
-  local most = tagged and MOST_TAGGED - n_done or MOST_OTHERS
+  local most = math.min(#ids, tagged and MOST_TAGGED - n_done or MOST_OTHERS)
+  local tags = tagged and tags_of(ids, most) or {}
+  local noted = most > 0 and redis.call('EXISTS', meta) == 1
+  local histories = noted and redis.call('HMGET', meta, unpack(ids, 1, most)) or {}
   for i = 1, #outcomes do
     if i > most or buried_bytes > MOST_BYTES or large and not may_free(task, ids[i]) then
       unfinished = true

@@ -40,13 +40,11 @@ end
 local function write_slots()
   local written, gone = {}, {}
   for key, n in pairs(taken) do
-    if n == stored[key] then
-      -- As many were taken as became free.
-    elseif n <= 0 then
-      gone[#gone + 1] = key
-    else
+    if n > 0 and n ~= stored[key] then
       written[#written + 1] = key
       written[#written + 1] = n
+    elseif n ~= stored[key] then
+      gone[#gone + 1] = key
     end
   end
   if #written > 0 then redis.call('HSET', slots, unpack(written)) end
