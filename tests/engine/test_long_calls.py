@@ -388,3 +388,20 @@ async def test_a_wide_workflow_runs_to_its_end(make_queue: MakeQueue, run_worker
     await run_worker(queue, concurrency=50)
     assert await handle.result(timeout=60) == sum(7 + n for n in range(MANY))
     assert await deeper.result(timeout=60) == [2 + n for n in range(MANY)]
+
+
+@pytest.mark.parametrize("value", [None, b"many", b"inf", b"nan", b"1.5", b"9" * 30])
+async def test_slots_are_counted_from_none_where_redis_has_no_number(broker: RedisBroker, value: bytes | None) -> None:
+    one_each = QueueOptions("q", concurrency_per_key=1)
+    slots = broker.keys_of("q").slots
+    if value is not None:
+        await broker.client.redis.hset(slots, "k", value)
+    await broker.enqueue("q", [(f"t{n}", b"x", 0, 0, Extras(limit_key="k")) for n in range(3)])
+    done: list[Outcome] = []
+    for n in range(3):
+        (claim,) = (await broker.step("q", one_each, "w", 10, done)).claims
+        assert claim[1] == f"t{n}"
+        assert await broker.client.redis.hget(slots, "k") == b"1"
+        done = [(claim[1], claim[4], "s", 0, b"", 0, 0)]
+    assert not (await broker.step("q", one_each, "w", 10, done)).claims
+    assert await left_of(broker, "q") == set()
