@@ -27,7 +27,7 @@ from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.options import TaskOptions
 
-_KEPT_BYTES = 4 * bounds.CALL_BYTES
+_KEPT_BYTES = 32 * 1_048_576  # of envelopes: nearly no bulk has more, so that nearly none is encoded twice
 
 
 class Bulk:

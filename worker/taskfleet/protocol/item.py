@@ -119,12 +119,16 @@ ITEM_EXTRAS: Final = 4
 
 
 _id, _envelope = operator.itemgetter(ITEM_ID), operator.itemgetter(ITEM_ENVELOPE)
-_more = [operator.itemgetter(at) for at in (ITEM_EXTRAS, ITEM_DELAY_MS, ITEM_ETA_MS)]
+_delay, _eta, _extras = map(operator.itemgetter, (ITEM_DELAY_MS, ITEM_ETA_MS, ITEM_EXTRAS))
 
 
 def is_flat(items: Sequence[Item]) -> bool:
-    """Whether ids and envelopes say all: different tasks that are ready at once, without extras."""
-    return not any(any(map(field, items)) for field in _more) and len(set(map(_id, items))) == len(items) > 0
+    """Whether ids and envelopes say all: several different tasks that are ready at once, without extras."""
+    if len(items) < 2:
+        return False  # the look at a single item would take as long as packing it, and Redis would gain nothing
+    if any(map(_extras, items)) or any(map(_delay, items)) or any(map(_eta, items)):
+        return False
+    return len(set(map(_id, items))) == len(items)
 
 
 def pack_items(items: Sequence[Item]) -> bytes:
