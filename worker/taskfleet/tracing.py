@@ -57,11 +57,21 @@ def is_unsampled(traceparent: object) -> bool:
 
 def current() -> TraceSpan | None:
     """The span that is active here: that of OpenTelemetry, else that of the run; None without either."""
+    return _of(_active_span())
+
+
+def _active_span() -> Any:
+    """The active span of OpenTelemetry; None where it is not loaded."""
     api: Any = sys.modules.get("opentelemetry.trace")
     # A module that is being imported lacks its functions still.
     get_current_span = getattr(api, "get_current_span", None)
-    if get_current_span is not None:
-        about: Any = get_current_span().get_span_context()
+    return get_current_span() if get_current_span is not None else None
+
+
+def _of(active: Any) -> TraceSpan | None:
+    """The ids of the active span of OpenTelemetry, if it has any; else the span of the run."""
+    if active is not None:
+        about: Any = active.get_span_context()
         if about.is_valid:
             return TraceSpan(f"{about.trace_id:032x}", f"{about.span_id:016x}", bool(about.trace_flags & 1))
     return RUN.get()
@@ -73,12 +83,11 @@ def exemplar() -> dict[str, str] | None:
     Also after the span of a run has ended, where the worker records the outcome. 70 characters, of the 128 that
     OpenMetrics allows.
     """
-    api: Any = sys.modules.get("opentelemetry.trace")
-    get_current_span = getattr(api, "get_current_span", None)
     # Asked at each end of a run: where nothing is sampled, no id is read.
-    if get_current_span is not None and getattr(get_current_span(), "is_unsampled", False):
+    active = _active_span() if "opentelemetry.trace" in sys.modules else None
+    if active is not None and getattr(active, "is_unsampled", False):
         return None
-    span = current()
+    span = _of(active) if active is not None else RUN.get()
     return {"trace_id": span.trace_id, "span_id": span.span_id} if span is not None and span.sampled else None
 
 

@@ -18,7 +18,11 @@ class Asynq:
     version: str = "0.26.0"
     python: bool = False
     most: int = 1_000_000
-    lacks: Mapping[str, str] = field(default_factory=lambda: OURS_ALONE | {"enqueue_bulk": "it has no bulk enqueue", "result": "nobody can wait for its results"})
+    lacks: Mapping[str, str] = field(
+        default_factory=lambda: (
+            OURS_ALONE | {"enqueue_bulk": "it has no bulk enqueue", "result": "nobody can wait for its results"}
+        )
+    )
 
     def prepare(self) -> Program:
         go = environments.tool("go", self.name)

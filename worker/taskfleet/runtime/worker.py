@@ -132,7 +132,7 @@ class Worker:
         self.hook_calls = HookCalls(application.middleware, context)
         self.rejections = Rejections(application.seal)
         self.outcomes = Outcomes(
-            application, context, self.identity, self.outbox, self.tally, slots, self.prefetch, self._upcalls
+            application, self.identity, self.outbox, self.tally, slots, self.prefetch, self._upcalls
         )
         self.unstarted = Unstarted(self.outcomes, self.rejections, self.reports, self.hook_calls)
         self.endings = self.endings_class(
@@ -163,9 +163,9 @@ class Worker:
             self.rejections, self.unstarted, self.progress.report, self.tally,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
+            context, slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
         )
-        self._upcalls.slot_free = self.dispatcher.start
+        self._upcalls.slot_free = self.dispatcher.start_soon
         self._upcalls.given_up = batch_runs.give_up
 
     def _make_claims(self) -> None:

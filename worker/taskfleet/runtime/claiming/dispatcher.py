@@ -12,6 +12,7 @@ from taskfleet.runtime.running.execution import Execution
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.prefetch import Prefetch
+from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 
 
@@ -20,6 +21,7 @@ class Dispatcher:
 
     def __init__(
         self,
+        context: RunContext,
         slots: Slots,
         held: Held,
         health: Health,
@@ -29,6 +31,7 @@ class Dispatcher:
         outcomes: Outcomes,
         wanted: asyncio.Event,
     ) -> None:
+        self._context = context
         self._slots = slots
         self._held = held
         self._health = health
@@ -37,6 +40,19 @@ class Dispatcher:
         self._execution = execution
         self._outcomes = outcomes
         self._wanted = wanted
+        self._due = False  # whether `start_soon` has been called in this round of the loop
+
+    def start_soon(self) -> None:
+        """Start tasks in the next round of the loop, for all slots together that become free in this one."""
+        if self._due or self._prefetch.starting:
+            return
+        self._due = True
+        # The caller is in the context of a task that has ended; the next tasks must not be.
+        self._context.loop.call_soon(self._start_due, context=self._context.copy())
+
+    def _start_due(self) -> None:
+        self._due = False
+        self.start()
 
     def start(self) -> None:
         """Start as many claimed tasks and closed batches as there are free slots."""

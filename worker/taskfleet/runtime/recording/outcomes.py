@@ -15,7 +15,6 @@ from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.prefetch import Prefetch
-from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.state.upcalls import Upcalls
@@ -30,7 +29,6 @@ class Outcomes:
     def __init__(
         self,
         application: Application,
-        context: RunContext,
         identity: Identity,
         outbox: Outbox,
         tally: Tally,
@@ -40,7 +38,7 @@ class Outcomes:
     ) -> None:
         self._application = application
         self._seal = application.seal
-        self._context = context
+        self._usual_ttl_ms = _ttl_ms(application.result_ttl)
         self._worker_id = identity.worker_id
         self._outbox = outbox
         self._tally = tally
@@ -55,9 +53,8 @@ class Outcomes:
             self._outbox.post(partition, ended)
         else:
             box.append(ended)  # the common case, without a call
-        if (self._prefetch.claims or self._slots.waiting) and not self._prefetch.starting:
-            # The caller is in the context of a task that has ended; the next task must not be.
-            self._context.variables.copy().run(self._upcalls.slot_free)
+        if self._prefetch.claims or self._slots.waiting:
+            self._upcalls.slot_free()
 
     # Of runs.
 
@@ -78,8 +75,8 @@ class Outcomes:
         """How long the result of this job is kept."""
         ttl = job.setting(call_settings.RESULT_TTL, job.definition.options.result_ttl)
         if ttl is None:
-            ttl = self._application.result_ttl
-        return int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _bounded_ttl_ms(ttl)
+            return self._usual_ttl_ms
+        return _ttl_ms(ttl)
 
     def keeps_result(self, job: Job) -> bool:
         """Whether the result is needed: for its time to live, or as an argument of another task."""
@@ -157,8 +154,7 @@ class Outcomes:
 
     def _cancelled_ttl_ms(self) -> int:
         # Even if results are off, a caller that asks soon learns the reason.
-        ttl = self._application.result_ttl
-        return max(_LEAST_CANCELLED_TTL_MS, int(ttl * 1000) if 0 < ttl <= MAX_SECONDS else _bounded_ttl_ms(ttl))
+        return max(_LEAST_CANCELLED_TTL_MS, self._usual_ttl_ms)
 
 
 def _trace_of_run() -> str:
@@ -167,9 +163,9 @@ def _trace_of_run() -> str:
     return span.traceparent if span is not None and span.sampled else ""
 
 
-def _bounded_ttl_ms(ttl: float) -> int:
-    """A time to live in ms that is out of range: 0 means that the record is not kept, and the longest is a bound.
+def _ttl_ms(ttl: float) -> int:
+    """A time to live in ms: 0 means that the record is not kept, and the longest is a bound.
 
-    If Redis refused it, the call and all its other outcomes would fail.
+    If Redis refused a value that is out of range, the call and all its other outcomes would fail.
     """
-    return int(MAX_SECONDS * 1000) if ttl > MAX_SECONDS else 0
+    return int(min(ttl, MAX_SECONDS) * 1000) if ttl > 0 else 0

@@ -132,8 +132,10 @@ class Execution:
         try:
             if inputs is not None or (settings and call_settings.INPUT_SHAPE in settings):
                 task.args.insert(0, self._first_argument(settings, inputs))
-            # In the context of the run, since a validator of the application may set a context variable.
-            args, kwargs = variables.run(definition.signature.load, task.args, task.kwargs)
+            args, kwargs, signature = task.args, task.kwargs, definition.signature
+            if kwargs or tuple(map(type, args)) != signature.plain:
+                # In the context of the run, since a validator of the application may set a context variable.
+                args, kwargs = variables.run(signature.load, args, kwargs)
         except BaseException as error:
             # Also exceptions of the application's validators, which must not affect other tasks.
             refusal = self._rejections.refuse(partition, blob, error, "bad_arguments")
