@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from taskfleet import TaskHandle, TaskQueue
 
 queue = TaskQueue()
@@ -23,6 +25,11 @@ async def calls() -> None:
     data: bytes = plain(1)
     other: TaskHandle[bytes] = await plain.options(delay=1).enqueue(1)
     await queue.enqueue_many([add.message(1), add.message(2)])
+    bulk: Sequence[TaskHandle[str]] = await add.enqueue_many([(1,), (2, 3)])
+    from_iterable: TaskHandle[bytes] = plain.options(delay=1).enqueue_many_sync((n,) for n in range(3))[0]
+    wrong_bulk: Sequence[TaskHandle[int]] = await add.enqueue_many([(1,)])  # error: assignment
+    await add.enqueue_many([1, 2])  # error: list-item
+    add.enqueue_many_sync("ab")  # error: arg-type
     blocking: str = add.enqueue_sync(1, b=2).result_sync(timeout=1)
     other_blocking: TaskHandle[bytes] = plain.options(delay=1).enqueue_sync(1)
     add.enqueue_sync("x")  # error: arg-type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from taskfleet import BatchItem, BulkEnqueueError, Middleware, QueueFullError, TaskQueue
+from taskfleet.errors import EventLoopRunningError
 from taskfleet.producer import plain_calls
 from taskfleet.protocol.envelope import encode
 from taskfleet.protocol.partitions import Partition
 from taskfleet.testing import in_memory
+from tests.engine.conftest import MakeQueue, RunWorker
 
 
 @dataclasses.dataclass
@@ -96,10 +99,13 @@ def test_a_plain_call_is_stored_as_its_message(settings: dict[str, Any] | None) 
     calls: list[Any] = [
         (n * 7919 ** (n % 5), "ä" * n, n / 3, n % 2 == 0, bytes([n % 256]) * (n * 3)) for n in range(300)
     ]
-    found = plain_calls.envelopes(keep.definition, calls, settings, 1_000_000)
+    found = plain_calls.envelopes(keep.definition, calls, settings, 1_000_000, 10_000_000)
     assert found == [encode("keep", list(call), {}, settings or {}) for call in calls]
     assert found == [keep.message(*call).encode(1_000_000, more_settings=settings)[1] for call in calls]
-    assert plain_calls.envelopes(keep.definition, calls, settings, 10) is None
+    assert plain_calls.envelopes(keep.definition, calls, settings, 10, 10_000_000) is None
+    together = sum(map(len, found))
+    assert plain_calls.envelopes(keep.definition, calls, settings, 1_000_000, together) == found
+    assert plain_calls.envelopes(keep.definition, calls, settings, 1_000_000, together - 1) is None
 
 
 async def test_the_items_of_a_batch_task_are_checked_by_their_class() -> None:
@@ -133,3 +139,65 @@ async def test_a_bulk_that_is_partly_there_adds_the_rest(queue: TaskQueue) -> No
     await queue.broker.enqueue(Partition("default"), items)
     await queue.broker.enqueue(Partition("default"), [*items, items[0]])
     assert (await queue.queue_stats("default")).ready == 5
+
+
+async def test_keys_and_limits_hold_for_each_call(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(queues=[{"name": "default", "concurrency_per_key": 1}])
+    running, most = 0, 0
+
+    @queue.task(fair_key=lambda who, n: who, limit_key="one")
+    async def work(who: str, n: int) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return f"{who}{n}"
+
+    handles = await work.enqueue_many([("a", 1), ("a", 2), ("b", 1)])
+    once = work.options(unique_key="same", delay=0.05)
+    first, second = await once.enqueue_many([("c", 1), ("c", 2)])
+    assert first.id == second.id
+    await run_worker(queue)
+    found = await asyncio.gather(*(handle.result(timeout=20) for handle in [*handles, first]))
+    assert (found, most) == (["a1", "a2", "b1", "c1"], 1)
+
+
+async def test_calls_spread_over_partitions_in_order(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue(queues=[{"name": "default", "partitions": 3}])
+    add = define(queue)
+    handles = await add.enqueue_many((n, "") for n in range(200))
+    assert len({handle.partition for handle in handles}) == 3
+    assert (await queue.queue_stats("default")).ready == 200
+    await run_worker(queue)
+    assert await asyncio.gather(*(handle.result(timeout=20) for handle in handles)) == [str(n) for n in range(200)]
+
+
+async def test_one_bad_call_among_many_leaves_the_queue_empty(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    add = define(queue)
+    calls: list[Any] = [(n, "x") for n in range(3000)]
+    for bad in [(1,), (1, "x", 2), ("one", "x"), (2**64, "x"), (1, "\ud800"), (1, object())]:
+        calls[1500] = bad
+        with pytest.raises(BulkEnqueueError) as raised:
+            await add.enqueue_many(calls)
+        assert [index for index, _ in raised.value.errors] == [1500]
+        assert (await queue.queue_stats("default")).ready == 0
+    assert len(await add.enqueue_many(calls[:1500])) == (await queue.queue_stats("default")).ready == 1500
+
+
+async def test_calls_without_an_event_loop(make_queue: MakeQueue, run_worker: RunWorker) -> None:
+    queue = make_queue()
+    add = define(queue)
+    with pytest.raises(EventLoopRunningError, match=r"await add\.enqueue_many"):
+        add.enqueue_many_sync([(1, "x")])
+
+    def send() -> list[str]:
+        handles = [
+            *add.enqueue_many_sync((n, "x") for n in range(3)),
+            *add.options(delay=0.01).enqueue_many_sync([(3, "y")]),
+        ]
+        return [handle.result_sync(timeout=20) for handle in handles]
+
+    await run_worker(queue)
+    assert await asyncio.to_thread(send) == ["0x", "1x", "2x", "3y"]

@@ -118,8 +118,9 @@ class BulkSender:
         if not options.plain or options.after or self._encoder.seal is not None or rules.partitions != 1:
             return None
         with _collector_paused():
-            blobs = plain_calls.envelopes(task, calls, parent_setting(), self._encoder.max_payload_bytes)
-            if blobs is None or sum(map(len, blobs)) > _KEPT_BYTES:
+            largest = self._encoder.max_payload_bytes
+            blobs = plain_calls.envelopes(task, calls, parent_setting(), largest, _KEPT_BYTES)
+            if blobs is None:
                 return None
             names = ids.new_ids(len(blobs))
             items: list[Item] = list(zip(names, blobs, repeat(0), repeat(0), repeat(None), strict=False))

@@ -46,19 +46,30 @@ class Handles(Sequence[TaskHandle[R_co]], Generic[R_co]):
 
 
 def envelopes(
-    task: Definition, calls: Sequence[tuple[Any, ...]], settings: dict[str, Any] | None, most_bytes: int
+    task: Definition,
+    calls: Sequence[tuple[Any, ...]],
+    settings: dict[str, Any] | None,
+    most_bytes: int,
+    most_together: int,
 ) -> list[bytes] | None:
     """The envelopes of calls whose arguments all have the plain types of their parameters, as `Message.encode` makes.
 
-    `None` when a call is not so, is too large, or is refused by messagepack: messages tell each such case apart.
+    `None` when a call is not so, has more than `most_bytes`, or is refused by messagepack, and when all have more than
+    `most_together`: messages tell each such case apart.
     """
     plain = task.signature.plain
     if plain is None or (calls and set(map(_types, calls)) != {plain}):
         return None
     head, tail = envelope.around_arguments(task.name, settings)
     pack = envelope.packer()
+    found: list[bytes] = []
     try:
-        found = [head + pack([*args]) + tail for args in calls]
+        for args in calls:
+            blob = head + pack([*args]) + tail
+            most_together -= len(blob)
+            if most_together < 0:
+                return None  # at once, since the calls may share one large argument, and their envelopes do not
+            found.append(blob)
     except (TypeError, ValueError, OverflowError):
         return None
     return found if max(map(len, found), default=0) <= most_bytes else None
