@@ -22,7 +22,7 @@ QUICK = Load(patience=0.3, latency_tasks=50, sleepers=4_000, many=300_000, at_on
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
-    **dict.fromkeys(("kill9", "million", "holding"), ("taskfleet",)),
+    **dict.fromkeys(("kill9", "million", "holding", "pythons"), ("taskfleet",)),
 }
 """Without `--scenario` the quick form has these for the fastest alone, or for us alone."""
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['redis']}; {repeats} of each, slots {load.slots}\n")
     print(report.table(figures))
-    for table in (report.feature_table(figures), *report.growth_tables(figures)):
+    for table in (report.feature_table(figures), report.python_table(figures), *report.growth_tables(figures)):
         if table:
             print(f"\n{table}")
     if judged := verdicts(figures, [name for name, peer in PEERS.items() if peer.python]):

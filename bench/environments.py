@@ -50,11 +50,14 @@ def built(name: str, version: str, inputs: Sequence[Path], build: Callable[[Path
     return folder
 
 
-def python_environment(name: str, version: str, requirements: Path) -> Path:
-    """The interpreter of a virtual environment with exactly the packages of `requirements`, pinned and hashed."""
+def python_environment(name: str, version: str, requirements: Path, python: Path | None = None) -> Path:
+    """The interpreter of a virtual environment with exactly the packages of `requirements`, pinned and hashed.
+
+    It is made with `python`, by default the interpreter that runs this.
+    """
 
     def build(folder: Path) -> None:
-        run([sys.executable, "-m", "venv", "--without-pip", "venv"], folder, name)
+        run([str(python or sys.executable), "-m", "venv", "--without-pip", "venv"], folder, name)
         # This environment's pip, so that there is one less to download; it installs into the other one.
         pip = [
             sys.executable,
@@ -69,8 +72,13 @@ def python_environment(name: str, version: str, requirements: Path) -> Path:
         run([*pip, "--require-hashes", "--no-deps", "-r", requirements.name], folder, name)
 
     # Compiled packages, and those that markers choose, belong to one version of Python.
-    python = f"{sys.version_info.major}{sys.version_info.minor}"
-    return built(f"{name}-py{python}", version, [requirements], build) / "venv" / "bin" / "python"
+    tag = _version_tag(python) if python is not None else f"{sys.version_info.major}{sys.version_info.minor}"
+    return built(f"{name}-py{tag}", version, [requirements], build) / "venv" / "bin" / "python"
+
+
+def _version_tag(python: Path) -> str:
+    program = "import sys; print('%d%d' % sys.version_info[:2])"
+    return subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def tool(name: str, needed_by: str) -> str:

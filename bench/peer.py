@@ -20,6 +20,7 @@ OURS_ALONE: dict[str, str] = {
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
     "features": "it asks what each of our own features costs",
+    "pythons": "it compares interpreters under Taskfleet",
     **dict.fromkeys(
         [f"grow_{what}" for what in ("waiting", "delayed", "members", "fair", "limit", "workers", "queues")],
         "it asks how our own costs grow",

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.features.cases import FEATURES
 from bench.figures import Figure, number
+from bench.scenarios import pythons
 from bench.scenarios.features import COLUMNS
 from bench.targets import Target
 
@@ -82,6 +83,18 @@ def feature_table(figures: Sequence[Figure]) -> str:
         for name, feature in FEATURES.items()
     ]
     return _markdown(header, rows, right=range(1, len(header)))
+
+
+def python_table(figures: Sequence[Figure]) -> str:
+    """One Markdown table: a line per interpreter. Empty without such figures."""
+    medians = {figure.metric: figure.median for figure in figures if figure.scenario == "pythons"}
+    names = {version: [pythons.metric(version, column) for column in pythons.COLUMNS] for version in pythons.VERSIONS}
+    rows = [
+        (f"CPython {version}", *(number(medians[metric]) for metric in metrics))
+        for version, metrics in names.items()
+        if metrics[0] in medians
+    ]
+    return _markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3)) if rows else ""
 
 
 def growth_tables(figures: Sequence[Figure]) -> list[str]:

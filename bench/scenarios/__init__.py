@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, features, growth, holding, throughput, timing
+from bench.scenarios import crash, features, growth, holding, pythons, throughput, timing
 from bench.scenarios.stage import Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Load", "Run", "Scenario", "Stage", "played_together"]
@@ -49,6 +49,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ceiling": Scenario(throughput.ceiling),
     "holding": Scenario(holding.holding),
     "features": Scenario(features.features),
+    "pythons": Scenario(pythons.pythons),
     "grow_waiting": Scenario(growth.waiting),
     "grow_delayed": Scenario(growth.delayed),
     "grow_members": Scenario(growth.members),
@@ -114,6 +115,7 @@ UNITS = {
         "ms",
     ),
     **features.UNITS,
+    **pythons.UNITS,
     **growth.UNITS,
     "tasks": "tasks",
 }

@@ -173,7 +173,7 @@ def ceiling(stage: Stage) -> dict[str, float]:
     """Taskfleet, and beside it its bare Redis pattern: the same work in Redis, and nothing else in Python."""
     producer, worker = stage.child("producer"), stage.child("worker")
     tasks, warm = stage.load.tasks, stage.load.warm_tasks
-    program = (sys.executable, str(Path(__file__).parent.parent / "ceiling" / "bare.py"))
+    program = (stage.program.command[0], str(Path(__file__).parent.parent / "ceiling" / "bare.py"))  # the same Python
     bare = stage.stack.enter_context(
         PeerProcess("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
     )

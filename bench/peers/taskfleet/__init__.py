@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.errors import PeerUnavailable
+from bench import environments
 from bench.peer import CHECKOUT, Program
 
 # The library comes from this checkout too, not from the one that the environment has installed: trees are compared so.
@@ -31,8 +30,15 @@ class Taskfleet:
         return {}
 
     def prepare(self) -> Program:
-        try:
-            import taskfleet  # noqa: F401
-        except ImportError as error:
-            raise PeerUnavailable(f"taskfleet is not installed here ({error}): run `make venv`") from None
-        return Program((sys.executable, str(Path(__file__).parent / "peer.py")), {"PYTHONPATH": _PATH})
+        return program()
+
+
+def program(python: Path | None = None) -> Program:
+    """The program of Taskfleet on an interpreter, by default the one that runs this.
+
+    It has the packages of the worker image and no others, as every Python peer has its own alone: what is loaded beside
+    them costs memory, and time for each task.
+    """
+    requirements = CHECKOUT / "requirements" / "worker.txt"
+    interpreter = environments.python_environment("taskfleet", version("taskfleet"), requirements, python)
+    return Program((str(interpreter), str(Path(__file__).parent / "peer.py")), {"PYTHONPATH": _PATH})

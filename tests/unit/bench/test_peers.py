@@ -88,6 +88,7 @@ def test_an_environment_of_another_python_is_another(tmp_path: Path, monkeypatch
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("")
     ours = environments.python_environment("peer", "1.0", requirements)
+    assert environments.python_environment("peer", "1.0", requirements, Path(sys.executable)) == ours
     monkeypatch.setattr(sys, "version_info", type("Version", (), {"major": 3, "minor": 99}))
     assert environments.python_environment("peer", "1.0", requirements) != ours
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from bench import report
 from bench.figures import Figure, number
+from bench.scenarios import UNITS, pythons
 from bench.targets import Target
 
 FIGURES = [
@@ -36,6 +37,19 @@ def test_the_targets_say_what_was_measured_and_whether_that_will_do() -> None:
     missed = Target("latency", "≤ 1 ms", "1.2 ms", met=False)
     lines = report.target_table([met, missed]).splitlines()
     assert [line.strip("|").split("|")[-1].strip() for line in lines[2:]] == ["yes", "NO"]
+
+
+def test_each_interpreter_that_was_measured_has_a_line() -> None:
+    figures = [
+        Figure("taskfleet", "0.1.0", "pythons", pythons.metric(version, column), "tasks/s", (1000.0 + n,))
+        for n, version in enumerate(("3.11", "3.14"))
+        for column in pythons.COLUMNS
+    ]
+    assert {figure.metric for figure in figures} <= set(UNITS)
+    lines = report.python_table(figures).splitlines()
+    assert [line.strip("|").split("|")[0].strip() for line in lines[2:]] == ["CPython 3.11", "CPython 3.14"]
+    assert "1,001" in lines[3]
+    assert report.python_table(FIGURES) == ""
 
 
 @pytest.mark.parametrize(
