@@ -190,20 +190,18 @@ class StepCallReply(NamedTuple):
 def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
     now_ms, left, horizon_ms, stale, claimed, inputs, signals, memory_full, gone, looked_at, unknown = reply
     found: list[Claim | None] = []
-    for i in range(0, len(claimed), 3):
-        meta = claimed[i + 2]
+    parts = iter(claimed)
+    for name, blob, meta in zip(parts, parts, parts, strict=False):
         attempt = delivery = 1
         ready_ms = 0
         if meta and (counts := _META.match(meta)):
             attempt, delivery, ready_ms = int(counts[1]), int(counts[2]) + 1, int(counts[3] or 0)
         try:
-            task_id = claimed[i].decode()
+            found.append((partition, name.decode(), blob, attempt, delivery, None, ready_ms))
         except UnicodeDecodeError:
             # Taskfleet cannot have made this id, so no worker can ack it. Its leases expire, and it becomes a dead
             # letter.
             found.append(None)
-            continue
-        found.append((partition, task_id, claimed[i + 1], attempt, delivery, None, ready_ms))
     pages: dict[int, int] = {}
     for i in range(0, len(inputs), 2):
         at, packed = inputs[i], inputs[i + 1]

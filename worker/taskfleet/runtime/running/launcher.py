@@ -31,15 +31,16 @@ class Launcher:
         if (older := running.get(job.id)) is not None:
             self._stopping.stop(older, "lost")  # its lease expired, and this worker itself took the task over
         running[job.id] = job
-        if job.timeout is not None:
-            self._deadlines.watch(job)
         loop = self._context.loop
         if _EAGER:
-            # It runs now, up to the first await that waits. A task without such an await costs no round of the loop.
+            # It runs now, up to the first await that waits. A task without such an await costs no round of the loop and
+            # no deadline: no timer could run before its end.
             task = JobTask(run, loop=loop, context=variables, eager_start=True)  # type: ignore[call-arg,unused-ignore]
-            if not task.done():  # the job of a finished task has dropped it already, as in `Endings`
-                job.task = task
-                task.job = job
+            if task.done():
+                return  # and its job has dropped it already, as in `Endings`
         else:
-            job.task = task = JobTask(run, loop=loop, context=variables)
-            task.job = job
+            task = JobTask(run, loop=loop, context=variables)
+        job.task = task
+        task.job = job
+        if job.timeout is not None:
+            self._deadlines.watch(job)
