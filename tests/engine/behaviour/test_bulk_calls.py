@@ -100,6 +100,7 @@ def test_a_plain_call_is_stored_as_its_message(settings: dict[str, Any] | None) 
         (n * 7919 ** (n % 5), "ä" * n, n / 3, n % 2 == 0, bytes([n % 256]) * (n * 3)) for n in range(300)
     ]
     found = plain_calls.envelopes(keep.definition, calls, settings, 1_000_000, 10_000_000)
+    assert found is not None
     assert found == [encode("keep", list(call), {}, settings or {}) for call in calls]
     assert found == [keep.message(*call).encode(1_000_000, more_settings=settings)[1] for call in calls]
     assert plain_calls.envelopes(keep.definition, calls, settings, 10, 10_000_000) is None
