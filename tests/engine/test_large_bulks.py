@@ -15,7 +15,8 @@ from tests.engine.test_sealing import ALL, everything_stored
 
 async def script_calls(queue: TaskQueue) -> int:
     """How often Redis has run a script."""
-    stats = await queue.broker.client.redis.info("commandstats")
+    broker: Any = queue.broker
+    stats = await broker.client.redis.info("commandstats")
     return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
