@@ -5,20 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench import report
+from bench.arguments import names_of, positive
 from bench.errors import BenchError
 from bench.measuring import Measurement, on_a_fresh_server, prepare, say
 from bench.peers import PEERS
-from bench.scenarios import SCENARIOS, Load
+from bench.scenarios import SCENARIOS, Growth, Load
 from bench.server import ServerProgram
 from bench.targets import verdicts
 
 # For a first answer in minutes: each figure once, and smaller amounts where time goes by waiting.
-QUICK = Load(patience=0.3, latency_tasks=50, sleepers=4_000, many=300_000, at_once=20_000)
+QUICK = Load(
+    patience=0.3,
+    latency_tasks=50,
+    sleepers=4_000,
+    many=300_000,
+    at_once=20_000,
+    growth=Growth(waiting=100_000, keys=100_000, workers=10, queues=100, partitioned=20_000, idle_seconds=5.0),
+)
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
@@ -49,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(text + "\n", encoding="utf-8")
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['redis']}; {repeats} of each, slots {load.slots}\n")
     print(report.table(figures))
-    for table in (report.feature_table(figures), report.python_table(figures), *report.growth_tables(figures)):
+    tables = (report.feature_table(figures), report.python_table(figures), *report.growth_tables(figures).values())
+    for table in tables:
         if table:
             print(f"\n{table}")
     if judged := verdicts(figures, [name for name, peer in PEERS.items() if peer.python]):
@@ -70,37 +79,14 @@ def _load(options: argparse.Namespace) -> Load:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Taskfleet and its peers, side by side.")
-    parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}; all")
-    parser.add_argument("--scenario", type=_names(SCENARIOS), help=f"of {','.join(SCENARIOS)}; all")
-    parser.add_argument("--tasks", type=_positive, help="tasks per run (20000); slow peers get fewer")
-    parser.add_argument("--latency-tasks", type=_positive, help="tasks of the latency scenario (200)")
-    parser.add_argument("--repeat", type=_positive, help="interleaved runs of everything (3)")
+    parser.add_argument("--peers", type=names_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}; all")
+    parser.add_argument("--scenario", type=names_of(SCENARIOS), help=f"of {','.join(SCENARIOS)}; all")
+    parser.add_argument("--tasks", type=positive, help="tasks per run (20000); slow peers get fewer")
+    parser.add_argument("--latency-tasks", type=positive, help="tasks of the latency scenario (200)")
+    parser.add_argument("--repeat", type=positive, help="interleaved runs of everything (3)")
     parser.add_argument("--quick", action="store_true", help="each once, and less where a run would be long")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser
-
-
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(",") if name.strip()]
-        for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
-        if not names:
-            raise argparse.ArgumentTypeError(f"name some of {', '.join(known)}")
-        return list(dict.fromkeys(names))
-
-    return parse
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return value
 
 
 if __name__ == "__main__":

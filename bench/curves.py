@@ -1,31 +1,28 @@
-"""Pictures of how costs grow: `python -m bench.curves out.json FOLDER` draws the curves of a run as SVG."""
+"""Pictures of how costs grow: the curves of a run as SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 250, 64, 124, 44, 36
+from bench.figures import Figure
 
-_STYLE = """<style>
-    svg { background: #ffffff } text { fill: #0f172a } .axis { stroke: #94a3b8 } .grid { stroke: #e2e8f0 }
-    .quiet { fill: #64748b } path { fill: none !important; stroke-width: 2 }
-    .c0 { stroke: #2563eb; fill: #2563eb } .c1 { stroke: #d97706; fill: #d97706 } .c2 { stroke: #16a34a; fill: #16a34a }
-    .c3 { stroke: #7c3aed; fill: #7c3aed } .c4 { stroke: #dc2626; fill: #dc2626 } path { fill: none !important }
-    text { stroke: none }
-    @media (prefers-color-scheme: dark) {
-      svg { background: #0f172a } text { fill: #e2e8f0 } .axis { stroke: #475569 } .grid { stroke: #1e293b }
-      .quiet { fill: #94a3b8 } .c0 { stroke: #60a5fa; fill: #60a5fa } .c1 { stroke: #fbbf24; fill: #fbbf24 }
-      .c2 { stroke: #4ade80; fill: #4ade80 } .c3 { stroke: #c4b5fd; fill: #c4b5fd }
-      .c4 { stroke: #f87171; fill: #f87171 } path { fill: none !important }
-    }
-  </style>"""
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 250, 64, 132, 44, 36
+_COLOURS = (
+    ("#2563eb", "#60a5fa"),
+    ("#b45309", "#fbbf24"),
+    ("#15803d", "#4ade80"),
+    ("#7c3aed", "#c4b5fd"),
+    ("#dc2626", "#f87171"),
+)
+"""Of the curves of a chart, in order: on a light page, and on a dark one."""
+
+Point = tuple[int, float]
+Curves = Mapping[tuple[str, str], Sequence[Point]]
+"""(scenario, curve) → (size, figure), the smallest size first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,61 +36,82 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture: sizes from left to right, each ten times the one before; figures from 0 upwards."""
+    """A picture: sizes from left to right, on a scale of logarithms; figures from 0 upwards."""
 
-    file: str
+    name: str
     title: str
     across: str
     lines: Sequence[Line]
 
 
+def _by_what_waits(name: str, title: str, curve: str) -> Chart:
+    titles = {
+        "grow_waiting": "waiting",
+        "grow_delayed": "delayed",
+        "grow_members": "group members",
+        "grow_fair": "fair keys",
+        "grow_limit": "limit keys",
+    }
+    lines = [Line(scenario, curve, what) for scenario, what in titles.items()]
+    return Chart(name, title, "tasks, or keys with a task each", lines)
+
+
 CHARTS = (
+    _by_what_waits("claims", "A claim inside Redis, p50, µs", "claim_p50"),
+    _by_what_waits("memory", "Memory of Redis, bytes for each", "bytes_each"),
     Chart(
-        "growth-claims",
-        "A claim in Redis, p50, µs",
-        "waiting tasks, or keys",
+        "workers",
+        "An idle worker, times per second",
+        "workers of the fleet",
         [
-            Line("grow_waiting", "claim_p50", "waiting"),
-            Line("grow_delayed", "claim_p50", "delayed"),
-            Line("grow_members", "claim_p50", "group members"),
-            Line("grow_fair", "claim_p50", "fair keys"),
-            Line("grow_limit", "claim_p50", "limit keys"),
+            Line("grow_workers", "commands_per_worker", "commands"),
+            Line("grow_workers", "scripts_per_worker", "scripts"),
+            Line("grow_workers", "waits_per_worker", "blocked reads"),
+            Line("grow_workers", "beats_per_worker", "heartbeats"),
         ],
     ),
     Chart(
-        "growth-memory",
-        "Memory of Redis, bytes each",
-        "waiting tasks, or keys",
+        "queues",
+        "An idle worker, commands per second",
+        "queues that it serves",
+        [Line("grow_queues", "commands_with_queues", "commands")],
+    ),
+    Chart(
+        "looks",
+        "One look at the fleet, µs of Redis for each",
+        "workers, or queues",
         [
-            Line("grow_waiting", "bytes_each", "waiting"),
-            Line("grow_delayed", "bytes_each", "delayed"),
-            Line("grow_members", "bytes_each", "group members"),
-            Line("grow_fair", "bytes_each", "fair keys"),
-            Line("grow_limit", "bytes_each", "limit keys"),
+            Line("grow_workers", "look_per_worker", "of the workers"),
+            Line("grow_queues", "look_per_queue", "of the queues"),
         ],
     ),
     Chart(
-        "growth-fleet",
-        "Commands of an idle worker, per second",
-        "workers of the fleet, or queues of one worker",
+        "partitions",
+        "Processor time of a task in Redis, µs",
+        "partitions of the queue",
         [
-            Line("grow_workers", "commands_per_worker", "by workers"),
-            Line("grow_queues", "commands_with_queues", "by queues"),
+            Line("grow_cluster_3", "redis_us", "all 3 nodes"),
+            Line("grow_cluster_6", "redis_us", "all 6 nodes"),
+            Line("grow_cluster_3", "busiest_us", "busiest of 3"),
+            Line("grow_cluster_6", "busiest_us", "busiest of 6"),
         ],
     ),
 )
 
-Curves = Mapping[tuple[str, str], Sequence[tuple[int, float]]]
-"""(scenario, curve) → (size, figure), the smallest size first."""
+
+def point_of(metric: str) -> tuple[str, int] | None:
+    """(curve, size) of a metric that is a point of a curve."""
+    curve, _, size = metric.partition(".")
+    return (curve, int(size)) if size.isdecimal() else None
 
 
-def curves_of(results: Sequence[Mapping[str, object]]) -> Curves:
-    """The curves among the results of a run's JSON."""
-    found: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
-    for result in results:
-        curve, _, size = str(result["metric"]).partition(".")
-        if size.isdecimal():
-            found[str(result["scenario"]), curve].append((int(size), float(str(result["median"]))))
+def curves_of(figures: Sequence[Figure]) -> Curves:
+    """The curves among the figures of a run."""
+    found: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    for figure in figures:
+        if (point := point_of(figure.metric)) is not None:
+            curve, size = point
+            found[figure.scenario, curve].append((size, figure.median))
     return {key: sorted(points) for key, points in found.items()}
 
 
@@ -102,49 +120,91 @@ def drawing(chart: Chart, curves: Curves) -> str:
     lines = [(line, curves[line.scenario, line.curve]) for line in chart.lines if (line.scenario, line.curve) in curves]
     if not lines:
         return ""
-    sizes = sorted({size for _, points in lines for size, _ in points})
-    highest = _round_up(max(figure for _, points in lines for _, figure in points))
-    first, last = math.log10(sizes[0]), math.log10(sizes[-1])
+    scale = _Scale.of([point for _, points in lines for point in points])
+    title = escape(chart.title, quote=True)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" '
+        f'font-size="11" role="img" aria-label="{title}">'
+    )
+    parts = [
+        head,
+        _style(),
+        f'  <rect width="{_WIDTH}" height="{_HEIGHT}" class="page"/>',
+        f'  <text x="16" y="24" font-size="14" font-weight="600">{escape(chart.title)}</text>',
+        *_axes(chart, scale),
+        *(part for number, (_, points) in enumerate(lines) for part in _curve(number, points, scale)),
+        *_names(lines),
+        "</svg>",
+    ]
+    return "\n".join([*parts, ""])
 
-    def x(size: int) -> float:
-        share = (math.log10(size) - first) / (last - first) if last > first else 0.0
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where a point is in the picture."""
+
+    sizes: Sequence[int]
+    highest: float
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> _Scale:
+        return cls(sorted({size for size, _ in points}), _round_up(max(figure for _, figure in points)))
+
+    def x(self, size: int) -> float:
+        first, last = self.sizes[0], self.sizes[-1]
+        share = math.log(size / first) / math.log(last / first) if last > first else 0.0
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
-    def y(figure: float) -> float:
-        return _HEIGHT - _BOTTOM - figure / highest * (_HEIGHT - _TOP - _BOTTOM)
+    def y(self, figure: float) -> float:
+        return _HEIGHT - _BOTTOM - max(0.0, figure) / self.highest * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" '
-        f'font-size="11" role="img" aria-label="{escape(chart.title, quote=True)}">{_STYLE}',
-        f'  <text x="{_LEFT - 48}" y="22" font-size="14" font-weight="600">{escape(chart.title)}</text>',
-    ]
+
+def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
     for share in (0.0, 0.5, 1.0):
-        at = y(highest * share)
-        parts.append(f'  <path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(
-            f'  <text class="quiet" x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{highest * share:,.4g}</text>'
-        )
-    parts += [
-        f'  <text class="quiet" x="{x(size):.1f}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{_short(size)}</text>'
-        for size in sizes
-    ]
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'  <text class="quiet" x="{middle:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(chart.across)}</text>'
-    )
-    for number, (line, points) in enumerate(lines):
-        path = " ".join(f"{x(size):.1f},{y(figure):.1f}" for size, figure in points)
-        parts.append(f'  <path class="c{number}" d="M{path}"/>')
-        parts += [
-            f'  <circle class="c{number}" cx="{x(size):.1f}" cy="{y(figure):.1f}" r="2"/>' for size, figure in points
-        ]
-    # The names stand in the order of the last figures, so that each is near the end of its curve.
-    ends = sorted(enumerate(lines), key=lambda one: -one[1][1][-1][1])
-    for place, (number, (line, _)) in enumerate(ends):
+        at = scale.y(scale.highest * share)
+        yield f'  <path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>'
+        text = f"{scale.highest * share:,.4g}"
+        yield f'  <text class="quiet" x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{text}</text>'
+    beside = _HEIGHT - _BOTTOM + 15
+    for size in scale.sizes:
+        yield f'  <text class="quiet" x="{scale.x(size):.1f}" y="{beside}" text-anchor="middle">{_short(size)}</text>'
+    middle = (_LEFT + _WIDTH - _RIGHT) // 2
+    yield f'  <text class="quiet" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(chart.across)}</text>'
+
+
+def _curve(number: int, points: Sequence[Point], scale: _Scale) -> Iterator[str]:
+    places = [(scale.x(size), scale.y(figure)) for size, figure in points]
+    yield f'  <path class="c{number}" d="M{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
+    for x, y in places:
+        yield f'  <circle class="c{number}" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+
+
+def _names(lines: Sequence[tuple[Line, Sequence[Point]]]) -> Iterator[str]:
+    """The names stand in the order in which the curves end, the highest first."""
+    left = _WIDTH - _RIGHT
+    ends = sorted(((points[-1][1], number, line.title) for number, (line, points) in enumerate(lines)), reverse=True)
+    for place, (_, number, title) in enumerate(ends):
         at = _TOP + 10 + 18 * place
-        parts.append(f'  <path class="c{number}" d="M{_WIDTH - _RIGHT + 12} {at - 4}h14"/>')
-        parts.append(f'  <text x="{_WIDTH - _RIGHT + 32}" y="{at}">{escape(line.title)}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+        yield f'  <path class="c{number}" d="M{left + 12} {at - 4}h14"/>'
+        yield f'  <text x="{left + 32}" y="{at}">{escape(title)}</text>'
+
+
+def _style() -> str:
+    light = "".join(f".c{n}{{stroke:{colour}}}" for n, (colour, _) in enumerate(_COLOURS))
+    dark = "".join(f".c{n}{{stroke:{colour}}}" for n, (_, colour) in enumerate(_COLOURS))
+    return "\n".join(
+        [
+            "  <style>",
+            "    .page{fill:#ffffff} text{fill:#0f172a} .quiet{fill:#64748b} .grid{stroke:#e2e8f0}",
+            "    path,circle{fill:none;stroke-width:2} .grid{stroke-width:1}",
+            f"    {light}",
+            "    @media (prefers-color-scheme: dark) {",
+            "      .page{fill:#0f172a} text{fill:#e2e8f0} .quiet{fill:#94a3b8} .grid{stroke:#334155}",
+            f"      {dark}",
+            "    }",
+            "  </style>",
+        ]
+    )
 
 
 def _short(size: int) -> str:
@@ -158,20 +218,3 @@ def _round_up(value: float) -> float:
     """The next of 1, 2, 5, 10, 20, …"""
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
     return next((power * step for step in (1, 2, 5) if power * step >= value), power * 10)
-
-
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("bench.curves: give the JSON file of a run, and a folder for the pictures", file=sys.stderr)
-        return 2
-    run, folder = map(Path, arguments)
-    curves = curves_of(json.loads(run.read_text(encoding="utf-8"))["results"])
-    for chart in CHARTS:
-        if picture := drawing(chart, curves):
-            (folder / f"{chart.file}.svg").write_text(picture, encoding="utf-8")
-            print(folder / f"{chart.file}.svg")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,12 @@ class Figure:
             "max": max(self.runs),
             "runs": list(self.runs),
         }
+
+    @classmethod
+    def of_json(cls, record: Mapping[str, Any]) -> Self:
+        """The figure of such a record."""
+        words = [str(record[name]) for name in ("peer", "version", "scenario", "metric", "unit")]
+        return cls(*words, runs=tuple(map(float, record["runs"])))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.errors import BenchError, PeerUnavailable
 from bench.figures import Figure, number
 from bench.peer import Peer, Program
-from bench.scenarios import SCENARIOS, UNITS, Load, Run, Stage, played_together
+from bench.scenarios import SCENARIOS, Load, Run, Stage, place_of, played_together, unit_of
 from bench.server import BenchServer, ServerProgram
 
 _LABEL = "{repeat} of {repeats}  {scenarios:<22} {peer:<15}"
@@ -121,7 +121,7 @@ class Measurement:
                 if SCENARIOS[name].takes(metric):
                     self._values[name, metric, contender.name].append(value)
         first = next(metric for metric in values if metric != "tasks" and SCENARIOS[names[0]].takes(metric))
-        say(f"{label} {first} {number(values[first])} {UNITS[first]}  ({time.monotonic() - began:.1f} s)")
+        say(f"{label} {first} {number(values[first])} {unit_of(first)}  ({time.monotonic() - began:.1f} s)")
 
     def figures(self) -> list[Figure]:
         """In the order of scenarios, metrics and peers; a figure that failed in one repeat is left out."""
@@ -129,9 +129,9 @@ class Measurement:
         versions = {contender.name: contender.peer.version for contender in self._contenders}
         keys = sorted(
             (key for key in self._values if (key[0], key[2]) not in self.failed),
-            key=lambda key: (self._scenarios.index(key[0]), list(UNITS).index(key[1]), order[key[2]]),
+            key=lambda key: (self._scenarios.index(key[0]), place_of(key[1]), order[key[2]]),
         )
         return [
-            Figure(peer, versions[peer], scenario, metric, UNITS[metric], tuple(self._values[scenario, metric, peer]))
+            Figure(peer, versions[peer], scenario, metric, unit_of(metric), tuple(self._values[scenario, metric, peer]))
             for scenario, metric, peer in keys
         ]

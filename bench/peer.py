@@ -14,6 +14,9 @@ Role = Literal["producer", "worker"]
 CHECKOUT = Path(__file__).parent.parent
 """The folder in which the program of a Python peer finds `bench.protocol`."""
 
+GROWING = ("waiting", "delayed", "members", "fair", "limit", "workers", "queues", "cluster_3", "cluster_6")
+"""What the curves are drawn against: each is a scenario `grow_…`."""
+
 # Scenarios that most peers leave out, and why.
 OURS_ALONE: dict[str, str] = {
     "ceiling": "it compares Taskfleet with its bare Redis pattern",
@@ -22,7 +25,7 @@ OURS_ALONE: dict[str, str] = {
     "features": "it asks what each of our own features costs",
     "pythons": "it compares interpreters under Taskfleet",
     **dict.fromkeys(
-        [f"grow_{what}" for what in ("waiting", "delayed", "members", "fair", "limit", "workers", "queues")],
+        [f"grow_{what}" for what in GROWING],
         "it asks how our own costs grow",
     ),
 }

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.curves import point_of
 from bench.features.cases import FEATURES
 from bench.figures import Figure, number
 from bench.scenarios import pythons
 from bench.scenarios.features import COLUMNS
 from bench.targets import Target
+
+PLAIN = "plain"
+"""The feature that the others are compared with: none."""
+
+ACROSS = {
+    "grow_waiting": "waiting tasks",
+    "grow_delayed": "delayed tasks",
+    "grow_members": "members of a group",
+    "grow_fair": "fair keys",
+    "grow_limit": "limit keys",
+    "grow_workers": "idle workers",
+    "grow_queues": "queues of an idle worker",
+    "grow_cluster_3": "partitions, 3 masters",
+    "grow_cluster_6": "partitions, 6 masters",
+}
+"""What the sizes are sizes of, by scenario."""
 
 
 def machine(server_version: str) -> dict[str, Any]:
@@ -23,6 +41,7 @@ def machine(server_version: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "redis": server_version,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load_average": round(os.getloadavg()[0], 2),
     }
 
@@ -70,18 +89,14 @@ def table(figures: Sequence[Figure]) -> str:
 def feature_table(figures: Sequence[Figure]) -> str:
     """One Markdown table: a line per feature, with what it costs beside a plain task. Empty without such figures."""
     medians = {figure.metric: figure.median for figure in figures if figure.scenario == "features"}
-    if "plain.worker_us" not in medians:
+    if f"{PLAIN}.worker_us" not in medians:
         return ""
     costs = {name: medians[f"{name}.worker_us"] + medians[f"{name}.redis_us"] for name in FEATURES}
     header = ("a task with", *COLUMNS.values(), "times plain")
-    rows = [
-        (
-            feature.title,
-            *(number(medians[f"{name}.{column}"]) for column in COLUMNS),
-            number(costs[name] / costs["plain"]),
-        )
-        for name, feature in FEATURES.items()
-    ]
+    rows: list[Sequence[str]] = []
+    for name, feature in FEATURES.items():
+        cells = [number(medians[f"{name}.{column}"]) for column in COLUMNS]
+        rows.append((feature.title, *cells, number(costs[name] / costs[PLAIN])))
     return _markdown(header, rows, right=range(1, len(header)))
 
 
@@ -97,28 +112,24 @@ def python_table(figures: Sequence[Figure]) -> str:
     return _markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3)) if rows else ""
 
 
-def growth_tables(figures: Sequence[Figure]) -> list[str]:
-    """A Markdown table for each scenario with curves: a line per size, a column per curve."""
-    tables: list[str] = []
-    for scenario in dict.fromkeys(figure.scenario for figure in figures):
-        cells: dict[tuple[str, int], Figure] = {}
-        for figure in figures:
-            curve, _, size = figure.metric.partition(".")
-            if figure.scenario == scenario and size.isdecimal():
-                cells[curve, int(size)] = figure
-        if cells:
-            curves = list(dict.fromkeys(curve for curve, _ in cells))
-            units = {curve: figure.unit for (curve, _), figure in cells.items()}
-            header = (scenario, *(f"{curve}, {units[curve]}" for curve in curves))
-            rows = [
-                (
-                    f"{size:,}",
-                    *(number(cells[curve, size].median) if (curve, size) in cells else "" for curve in curves),
-                )
-                for size in sorted({size for _, size in cells})
-            ]
-            tables.append(_markdown(header, rows, right=range(len(header))))
-    return tables
+def growth_tables(figures: Sequence[Figure]) -> dict[str, str]:
+    """A Markdown table for each scenario with curves, by its name: a line for each size, a column for each curve."""
+    found: dict[str, dict[tuple[str, int], Figure]] = {}
+    for figure in figures:
+        if (point := point_of(figure.metric)) is not None:
+            found.setdefault(figure.scenario, {})[point] = figure
+    return {scenario: _growth_table(scenario, cells) for scenario, cells in found.items()}
+
+
+def _growth_table(scenario: str, cells: Mapping[tuple[str, int], Figure]) -> str:
+    units = {curve: figure.unit for (curve, _), figure in cells.items()}
+    titles = [", ".join(filter(None, (curve.replace("_", " "), unit))) for curve, unit in units.items()]
+    header = (ACROSS[scenario], *titles)
+    rows: list[Sequence[str]] = []
+    for size in sorted({size for _, size in cells}):
+        points = [cells.get((curve, size)) for curve in units]
+        rows.append((f"{size:,}", *("" if point is None else number(point.median) for point in points)))
+    return _markdown(header, rows, right=range(len(header)))
 
 
 def target_table(verdicts: Sequence[Target]) -> str:

@@ -56,16 +56,22 @@ class Usage:
     cpu_seconds: float
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class BenchServer:
     """A server on a free port of 127.0.0.1, without persistence. Its data is gone with it."""
 
-    def __init__(self, program: ServerProgram) -> None:
-        self._program = program
+    def __init__(self, program: ServerProgram, *options: str) -> None:
+        self.program = program
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="taskfleet-bench-"))
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         # Any: redis-py's stubs give each reply the types of all protocols at once.
         self._client: Any = redis.Redis.from_url(self.url)
@@ -74,8 +80,8 @@ class BenchServer:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [
-                self._program.path, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-                "--appendonly", "no", "--dir", str(self._folder),
+                self.program.path, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "no", "--dir", str(self._folder), *self._options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -88,7 +94,7 @@ class BenchServer:
                 return self
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
-                raise BenchError(f"{self._program.path} does not start")
+                raise BenchError(f"{self.program.path} does not start")
             time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
@@ -118,6 +124,18 @@ class BenchServer:
             bytes_used=memory["used_memory"],
             cpu_seconds=cpu["used_cpu_user"] + cpu["used_cpu_sys"],
         )
+
+    def call(self, *command: str | int) -> Any:
+        """One command, on a connection of the bench."""
+        return self._client.execute_command(*command)
+
+    def calls_of(self, command: str) -> int:
+        """How often a command was called since the last reset, inside scripts or not."""
+        return int(self._info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+    def connections(self) -> int:
+        """How many clients are connected, without the bench."""
+        return int(self._info("clients")["connected_clients"]) - 1
 
     def flush(self) -> None:
         """Delete everything."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.curves import point_of
 from bench.features.cases import FEATURES
 from bench.figures import Figure, number
 
@@ -30,6 +31,14 @@ class Measured:
 
     def get(self, scenario: str, metric: str, peer: str = OURS) -> float | None:
         return self._medians.get((scenario, metric, peer))
+
+    def curve(self, scenario: str, curve: str) -> list[tuple[int, float]]:
+        """(size, figure) of a curve of ours, the smallest size first."""
+        found: list[tuple[int, float]] = []
+        for (of_scenario, metric, peer), value in self._medians.items():
+            if of_scenario == scenario and peer == OURS and (point := point_of(metric)) and point[0] == curve:
+                found.append((point[1], value))
+        return sorted(found)
 
     def others(self, scenario: str, metric: str) -> Mapping[str, float]:
         return {
@@ -124,6 +133,37 @@ def _features(measured: Measured) -> Target | None:
     return Target("each feature", "≤ 3 times a plain task", told or "all of them", not over)
 
 
+def _flat(what: str, scenario: str, curve: str, limit: float) -> _Rule:
+    """The figure of a curve at the largest size is at most so many times that at the smallest."""
+
+    def rule(measured: Measured) -> Target | None:
+        points = measured.curve(scenario, curve)
+        if len(points) < 2:
+            return None
+        (first, before), (last, after) = points[0], points[-1]
+        text = f"{number(after / before)} times" if before else "no first figure"
+        return Target(f"{what}, {last:,} / {first:,}", f"≤ {limit:g} times", text, after <= limit * before)
+
+    return rule
+
+
+_GROWTH: tuple[_Rule, ...] = (
+    _flat("a claim, by waiting tasks", "grow_waiting", "claim_p50", 1.5),
+    _flat("a claim, by delayed tasks", "grow_delayed", "claim_p50", 1.5),
+    _flat("a claim, by members of a group", "grow_members", "claim_p50", 1.5),
+    _flat("a claim, by fair keys", "grow_fair", "claim_p50", 1.5),
+    _flat("a claim, by limit keys", "grow_limit", "claim_p50", 1.5),
+    _flat("bytes of a waiting task", "grow_waiting", "bytes_each", 1.5),
+    _flat("bytes of a delayed task", "grow_delayed", "bytes_each", 1.5),
+    _flat("bytes of a member of a group", "grow_members", "bytes_each", 1.5),
+    _flat("bytes of a fair key with its task", "grow_fair", "bytes_each", 1.5),
+    _flat("bytes of a limit key with its task", "grow_limit", "bytes_each", 1.5),
+    _flat("commands of an idle worker, by workers", "grow_workers", "commands_per_worker", 1.1),
+    _flat("Redis for a look at a worker", "grow_workers", "look_per_worker", 1.1),
+    _flat("Redis for a look at a queue", "grow_queues", "look_per_queue", 1.1),
+)
+"""Nothing costs more where there is more of it. Hash tables double, so the bytes of one entry vary by a half."""
+
 _RULES: tuple[_Rule, ...] = (
     _times("drain, 1 process", "drain", "bullmq", 4),
     _times("drain, 1 process", "drain", "asynq", 6),
@@ -146,4 +186,5 @@ _RULES: tuple[_Rule, ...] = (
     _at_most("longest call of any feature, in Redis", "features", "longest", 20, " ms"),
     _features,
     _at_most("worker RSS, idle", "memory", "worker_idle_mb", 40, " MB"),
+    *_GROWTH,
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, features, growth, holding, pythons, throughput, timing
-from bench.scenarios.stage import Load, Stage
+from bench.scenarios import crash, features, fleets, growth, holding, partitions, pythons, throughput, timing
+from bench.scenarios.stage import Growth, Load, Stage
 
-__all__ = ["SCENARIOS", "UNITS", "Load", "Run", "Scenario", "Stage", "played_together"]
+__all__ = ["SCENARIOS", "UNITS", "Growth", "Load", "Run", "Scenario", "Stage", "place_of", "played_together", "unit_of"]
 
 Run = Callable[[Stage], dict[str, float]]
 
@@ -55,8 +55,10 @@ SCENARIOS: dict[str, Scenario] = {
     "grow_members": Scenario(growth.members),
     "grow_fair": Scenario(growth.fair_keys),
     "grow_limit": Scenario(growth.limit_keys),
-    "grow_workers": Scenario(growth.workers),
-    "grow_queues": Scenario(growth.queues),
+    "grow_workers": Scenario(fleets.workers),
+    "grow_queues": Scenario(fleets.queues),
+    "grow_cluster_3": Scenario(partitions.over_three_masters),
+    "grow_cluster_6": Scenario(partitions.over_six_masters),
 }
 
 # In the order in which the table has them. `tasks`, how many the figures come from, is a column there.
@@ -117,8 +119,21 @@ UNITS = {
     **features.UNITS,
     **pythons.UNITS,
     **growth.UNITS,
+    **fleets.UNITS,
+    **partitions.UNITS,
     "tasks": "tasks",
 }
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric. A point of a curve is named `curve.size`, and has the unit of its curve."""
+    return UNITS.get(metric) or UNITS[metric.partition(".")[0]]
+
+
+def place_of(metric: str) -> tuple[int, int]:
+    """Where a metric comes among all, and a point of a curve on its curve."""
+    name, _, size = (metric, "", "0") if metric in UNITS else metric.partition(".")
+    return list(UNITS).index(name), int(size)
 
 
 def played_together(names: Sequence[str]) -> list[tuple[Run, list[str]]]:

@@ -18,6 +18,21 @@ IDLE_MS = 1500  # one of several workers is done when it has had nothing to do f
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """How far the curves go. Each begins small, and grows tenfold from point to point."""
+
+    waiting: int = 5_000_000
+    keys: int = 1_000_000  # and members of one group
+    workers: int = 500
+    queues: int = 1_000
+    partitions: int = 12
+    partitioned: int = 100_000  # tasks of a partitioned queue
+    claims: int = 500  # at each size
+    idle_seconds: float = 30.0  # for which an idle fleet is watched: the longest period of what a worker repeats
+    settle_seconds: float = 3.0  # before that
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How much is asked of each peer."""
 
@@ -35,6 +50,7 @@ class Load:
     at_once: int = 100_000
     busy_key_tasks: int = 100_000
     round_trip_ms: float = 2.0
+    growth: Growth = Growth()
     timeout: float = 300.0  # seconds for one step
 
     def for_one_with(self, most: int) -> Load:

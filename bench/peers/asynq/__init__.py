@@ -10,6 +10,7 @@ from bench import environments
 from bench.peer import OURS_ALONE, Program
 
 _HERE = Path(__file__).parent
+_LACKS = {"enqueue_bulk": "it has no bulk enqueue", "result": "nobody can wait for its results"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,7 @@ class Asynq:
     version: str = "0.26.0"
     python: bool = False
     most: int = 1_000_000
-    lacks: Mapping[str, str] = field(
-        default_factory=lambda: (
-            OURS_ALONE | {"enqueue_bulk": "it has no bulk enqueue", "result": "nobody can wait for its results"}
-        )
-    )
+    lacks: Mapping[str, str] = field(default_factory=lambda: OURS_ALONE | _LACKS)
 
     def prepare(self) -> Program:
         go = environments.tool("go", self.name)

@@ -11,12 +11,16 @@ from typing import Any
 import uvloop
 
 from bench.protocol import RESULTS, AsyncPeer, Reply, echo_task, serve, sleep_task, tally, traced_task
-from taskfleet import TaskQueue, __version__
+from taskfleet import QueueOptions, TaskQueue, __version__
 from taskfleet.process.worker_process import settle_memory
 from taskfleet.runtime.worker import Worker
 
 # Results off: a finished task leaves nothing behind.
-queue = TaskQueue(os.environ["REDIS_URL"], result_ttl=3600 if RESULTS else 0)
+queue = TaskQueue(
+    os.environ["REDIS_URL"],
+    queues=[QueueOptions("default", partitions=int(os.environ.get("BENCH_PARTITIONS", "1")))],
+    result_ttl=3600 if RESULTS else 0,
+)
 
 
 @queue.task

@@ -19,7 +19,8 @@ from bench.protocol import RESULTS, AsyncPeer, echo_task, serve, sleep_task, tal
 
 POLL_SECONDS = 0.001  # it polls for results; its default is 0.2
 
-# No result backend, unless results are asked for. A group that begins at 0, so that tasks sent before the first worker are not skipped.
+# No result backend, unless results are asked for. The group begins at 0, so that tasks sent before the first worker are
+# not skipped.
 broker = RedisStreamBroker(os.environ["REDIS_URL"], consumer_id="0")
 if RESULTS:
     broker = broker.with_result_backend(RedisAsyncResultBackend(os.environ["REDIS_URL"]))
