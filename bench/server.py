@@ -138,8 +138,8 @@ class BenchServer:
         return int(self._info("clients")["connected_clients"]) - 1
 
     def flush(self) -> None:
-        """Delete everything."""
-        self._client.flushall()
+        """Delete everything, and wait until its memory is free."""
+        self.call("FLUSHALL", "SYNC")
 
     def reset_statistics(self) -> None:
         """Begin counting and timing commands anew."""

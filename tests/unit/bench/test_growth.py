@@ -74,9 +74,18 @@ def test_the_page_shows_tables_and_pictures_of_what_was_measured_and_says_what_w
     assert "![A claim inside Redis, p50, µs](claims.svg)" in text
     assert re.search(r"\|\s+2,000 \|\s+50\.5 \|", text)
     assert "a claim, by limit keys" in text
-    assert text.count("(This run has no figures for it.)") == len(GROWING) - 1 + len(CHARTS) - 1
+    assert text.count("(This run has no figures for it.)") == len(GROWING) - 1 + len(CHARTS) - 1 + 1
     assert "{" not in text
     assert list(pictures(figures)) == ["claims.svg"]
+
+
+def test_the_page_says_what_an_idle_worker_of_the_largest_fleet_costs() -> None:
+    costs = {"commands_per_worker": 10.04, "redis_per_worker": 812.0, "bytes_per_worker": 21_500.0}
+    figures = [
+        figure("grow_workers", f"{curve}.{size}", cost * 10 / size) for curve, cost in costs.items() for size in (1, 10)
+    ]
+    text = page(MACHINE, figures)
+    assert "10 commands per second, 812 µs of its processor per second, and 21,500 bytes**, in a fleet of 10." in text
 
 
 @pytest.mark.timeout(300)
