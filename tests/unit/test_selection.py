@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from taskfleet import ConfigurationError, TaskQueue
+from taskfleet.protocol.partitions import partition_name
 from taskfleet.runtime.state.selection import Selection, Tier, tiers_of
 
 
@@ -59,3 +60,17 @@ def test_a_queue_without_work_leaves_its_share_to_the_others() -> None:
     assert selection.shares(tier, 10, 6.0) == {"a": 10}
     selection.make_hot("b")
     assert selection.shares(tier, 10, 1.0) == {"b": 10}
+
+
+@pytest.mark.parametrize("queues", [20, 100, 1000])
+def test_no_more_is_claimed_at_once_than_there_is_room_for_though_most_queues_are_empty(queues: int) -> None:
+    tier = Tier({partition_name(f"queue-{n}", 0): 1 for n in range(queues)})
+    selection = Selection([tier])
+    asked: set[str] = set()
+    while selection.hot(0.0):
+        shares = {name: slots for name, slots in selection.shares(tier, 10, 0.0).items() if slots}
+        assert 1 <= sum(shares.values()) <= 10
+        for name in shares:
+            selection.seen(name, 0, None, 0.0)
+        asked |= shares.keys()
+    assert len(asked) == queues

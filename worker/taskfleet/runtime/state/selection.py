@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -196,7 +197,7 @@ class Selection:
         return min(looked + _LOOK_SECONDS, max(self._event.get(partition, math.inf), looked + _EVENT_SECONDS))
 
     def shares(self, tier: Tier, room: int, now: float) -> dict[Partition, int]:
-        """The number of tasks to claim from each queue of the tier, by weight.
+        """The number of tasks to claim from each queue of the tier, by weight, and `room` in all.
 
         Others get an unused share in the next turn.
         """
@@ -209,13 +210,13 @@ class Selection:
             return {names[0]: room}
         total = sum(tier.weights[name] for name in names)
         shares: dict[Partition, int] = {}
+        left = room  # queues that were found empty leave their shares, and together the others are owed more than fits
         for name in names:
             owed = min(tier.credit.get(name, 0.0), float(room)) + room * tier.weights[name] / total
-            shares[name] = int(owed)
+            shares[name] = min(int(owed), left)
+            left -= shares[name]
             tier.credit[name] = owed - shares[name]
-        if not any(shares.values()):
-            # Less room than queues: the queue with the most credit.
-            name = max(names, key=lambda n: tier.credit[n])
-            shares[name] = 1
+        for name in heapq.nlargest(left, names, key=lambda name: tier.credit[name]):
+            shares[name] += 1
             tier.credit[name] -= 1.0
         return shares
