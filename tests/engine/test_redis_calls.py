@@ -10,6 +10,7 @@ import pytest
 from redis import exceptions as redis_exceptions
 
 from taskfleet import TaskQueue, current_task
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import scripts
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.held_connections import Lines
@@ -293,3 +294,19 @@ async def test_tasks_that_are_not_short_are_claimed_once_each(queue: TaskQueue, 
     await run_worker(queue, concurrency=4)
     handles = await queue.enqueue_many([nap.message() for _ in range(60)])
     assert [await handle.result(timeout=20) for handle in handles] == [1] * 60
+
+
+async def test_the_turns_that_are_over_are_cleared_a_few_with_each_claim(queue: TaskQueue) -> None:
+    @queue.task
+    async def task() -> None: ...
+
+    keys = 30
+    await queue.enqueue_many([task.options(fair_key=f"customer-{n}").message() for n in range(keys)])
+    broker = queue.broker
+    assert isinstance(broker, RedisBroker)
+    turns, worker = broker.keys_of(Partition("default")).turns, RawWorker(queue, "w")
+    left = [await broker.client.redis.zcard(turns)]
+    for _ in range(keys // 2):
+        await worker.step(1)
+        left.append(await broker.client.redis.zcard(turns))
+    assert left == list(range(keys, -1, -2))
