@@ -81,7 +81,7 @@ class Broker(Protocol):
     """All operations on queues.
 
     Errors: `BrokerConnectionError`. The errors of `step`, `report`, `owned`, `unreadable`, `wait_for_work`,
-    `call_another` and `deregister` are raised as they are, since a worker calls again anyway.
+    `occupied`, `call_another` and `deregister` are raised as they are, since a worker calls again anyway.
     """
 
     @property
@@ -206,6 +206,13 @@ class Broker(Protocol):
 
     async def wait_for_work(self, partitions: Sequence[Partition], timeout: float) -> Partition | None:
         """Block until one of these partitions calls for a worker; `None` after `timeout` s."""
+        ...
+
+    async def occupied(self, partitions: Sequence[Partition]) -> list[Partition]:
+        """Those of the partitions in which a worker may find something to do, now or later.
+
+        All others hold neither a task nor a signal.
+        """
         ...
 
     async def call_another(self, partition: Partition) -> None:

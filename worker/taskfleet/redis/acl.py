@@ -44,7 +44,7 @@ _PLAIN: dict[Role, tuple[str, ...]] = {
         "SADD", "ZADD", "LRANGE", "LREM", "HGET", "HEXISTS", "HKEYS", "HMGET", "HSCAN", "SET", "GET", "TIME", "ZRANGE",
         "ZSCORE",
     ),
-    "worker": ("BLPOP", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
+    "worker": ("BLPOP", "EXISTS", "RPUSH", "PEXPIRE", "ZREM", "DEL", "HSCAN", "HMGET"),
     "operator": (
         "ZRANGE", "ZCARD", "HMGET", "TIME", "HSET", "HDEL", "RPUSH", "PEXPIRE", "SET", "DEL", "UNLINK",
         "SREM", "SCAN", "LRANGE", "LREM", "PUBLISH", "SADD", "EXISTS", "INFO", "TYPE", "GET", "HGET",

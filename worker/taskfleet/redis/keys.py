@@ -5,7 +5,7 @@ Each partition has one hash tag, so that all keys of a script are in one cluster
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +72,14 @@ class QueueKeys(_Structures):
     @property
     def schedules(self) -> ScheduleKeys:
         return ScheduleKeys(f"{self.base}schedules", f"{self.base}ticks", f"{self.base}ticked")
+
+    @property
+    def work(self) -> Sequence[str]:
+        """The keys of tasks, and of what comes after them: without any of them a step has nothing to do."""
+        return (
+            self.ready, self.lease, self.delayed, self.tag, self.fair, self.parked, self.blocked, self.input,
+            self.outbox, self.jobs, self.arrivals, self.retry_at,
+        )  # fmt: skip
 
     @property
     def history(self) -> str:

@@ -131,12 +131,14 @@ class Listeners:
 
     async def _listen_to_all(self) -> None:
         """Wait on many partitions with one connection. A notification only names the partition."""
+        broker = self._context.broker
         while True:
             await self._hungry.wait()
             try:
-                partition = await self._context.broker.wait_for_work(self._selection.names, _LOOK_AGAIN_SECONDS)
+                partition = await broker.wait_for_work(self._selection.names, _LOOK_AGAIN_SECONDS)
                 if partition is None:
-                    self._selection.all_hot()
+                    for occupied in await broker.occupied(self._selection.names):
+                        self._selection.make_hot(occupied)
                 elif not await self._accept(Partition(partition)):
                     continue
                 self._tell()
