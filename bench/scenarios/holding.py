@@ -13,9 +13,10 @@ from taskfleet.protocol import dead_letter, result_record
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.item import MOST_EDGES, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
+from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.broker import RedisBroker
 
-_QUEUE = "q"
+_QUEUE = Partition("q")
 _OPTIONS = QueueOptions(_QUEUE, dead_letter=DeadLetterOptions(max_length=10_000_000))
 _DONE = result_record.pack_success(b"\x01")
 _CANCELLED = result_record.pack_cancelled("cancelled")
@@ -117,7 +118,7 @@ async def _dead(broker: RedisBroker, n: int) -> None:
 
 
 async def _delayed(broker: RedisBroker, n: int) -> None:
-    await _send(broker, [(f"t{i}", b"x", 50, 0) for i in range(n)])
+    await _send(broker, [(f"t{i}", b"x", 50, 0, None) for i in range(n)])
     await asyncio.sleep(0.1)
 
 
