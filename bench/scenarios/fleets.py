@@ -21,7 +21,9 @@ from taskfleet.redis.broker import RedisBroker
 _PER_PROCESS = 50
 _START_SECONDS_EACH = 1.0
 _LOOKS = 5
+_LOOKED_AT = 1_000  # in all, at least: a small fleet is looked at more often
 _PATIENCE_SECONDS = 60.0
+_WAIT, _BEAT = "blpop", "hset"  # nothing else of an idle worker writes a hash
 
 UNITS = {
     "commands_per_worker": "1/s",
@@ -57,9 +59,9 @@ class _Idle:
 def workers(stage: Stage) -> dict[str, float]:
     """Idle workers of one queue: what each costs, and what it costs to read the heartbeats of all."""
     figures: dict[str, float] = {}
-    _load_scripts(stage)
+    own_us = _prepare(stage)
     for size in decades(1, stage.load.growth.workers):
-        with _fleet(stage, size, queues=1) as idle:
+        with _fleet(stage, size, queues=1, own_us=own_us) as idle:
             figures |= {
                 f"commands_per_worker.{size}": idle.commands / size,
                 f"scripts_per_worker.{size}": idle.scripts / size,
@@ -68,7 +70,7 @@ def workers(stage: Stage) -> dict[str, float]:
                 f"redis_per_worker.{size}": idle.redis_us / size,
                 f"connections_per_worker.{size}": idle.connections / size,
                 f"bytes_per_worker.{size}": idle.bytes / size,
-                f"look_per_worker.{size}": asyncio.run(_look(stage, _read_workers)) / size,
+                f"look_per_worker.{size}": asyncio.run(_look(stage, _read_workers, size)) / size,
             }
     return figures | {"tasks": float(stage.load.growth.workers)}
 
@@ -76,23 +78,31 @@ def workers(stage: Stage) -> dict[str, float]:
 def queues(stage: Stage) -> dict[str, float]:
     """One idle worker of many queues, and what it costs to read the figures of all queues."""
     figures: dict[str, float] = {}
-    _load_scripts(stage)
+    own_us = _prepare(stage)
     for size in decades(1, stage.load.growth.queues):
-        with _fleet(stage, 1, queues=size) as idle:
+        with _fleet(stage, 1, queues=size, own_us=own_us) as idle:
             figures |= {
                 f"commands_with_queues.{size}": idle.commands,
                 f"scripts_with_queues.{size}": idle.scripts,
                 f"redis_with_queues.{size}": idle.redis_us,
             }
         read = partial(_read_figures, names=[Partition(f"queue-{n}") for n in range(size)])
-        figures[f"look_per_queue.{size}"] = asyncio.run(_look(stage, read)) / size
+        figures[f"look_per_queue.{size}"] = asyncio.run(_look(stage, read, size)) / size
     return figures | {"tasks": float(stage.load.growth.queues)}
 
 
-def _load_scripts(stage: Stage) -> None:
-    """Have a worker come and go: the scripts stay in the memory of Redis, and belong to no worker."""
+def _prepare(stage: Stage) -> float:
+    """Have all that belongs to no worker in the memory of Redis; its own processor time, in µs per second.
+
+    A worker comes and goes, whose scripts stay. The statistics of latencies would take memory while the fleet is there.
+    """
+    stage.server.call("CONFIG", "SET", "latency-tracking", "no")
     with _processes(stage, 1, 1):
         pass
+    pause(stage.load.growth.settle_seconds)
+    began, before = time.monotonic(), stage.server.usage()
+    pause(stage.load.growth.idle_seconds)
+    return (stage.server.usage().cpu_seconds - before.cpu_seconds) / (time.monotonic() - began) * 1e6
 
 
 async def _read_workers(broker: RedisBroker) -> None:
@@ -103,37 +113,39 @@ async def _read_figures(broker: RedisBroker, names: list[Partition]) -> None:
     await broker.stats_many(names, horizon_ms=60_000)
 
 
-async def _look(stage: Stage, read: Callable[[RedisBroker], Awaitable[None]]) -> float:
-    """Microseconds of Redis' processor for one look: the mean of some, the first of which loads scripts."""
+async def _look(stage: Stage, read: Callable[[RedisBroker], Awaitable[None]], size: int) -> float:
+    """Microseconds of Redis' processor for one look at so many: the mean of some, after one that loads scripts."""
+    looks = max(_LOOKS, _LOOKED_AT // size)
     broker = RedisBroker.from_url(stage.server.url, command_timeout=_PATIENCE_SECONDS)
     await read(broker)
     before = stage.server.usage().cpu_seconds
-    for _ in range(_LOOKS):
+    for _ in range(looks):
         await read(broker)
     after = stage.server.usage().cpu_seconds
     await broker.close()
-    return (after - before) / _LOOKS * 1e6
+    return (after - before) / looks * 1e6
 
 
 @contextmanager
-def _fleet(stage: Stage, size: int, *, queues: int) -> Iterator[_Idle]:
-    """So many idle workers, which stay until the block ends."""
+def _fleet(stage: Stage, size: int, *, queues: int, own_us: float) -> Iterator[_Idle]:
+    """So many idle workers, which stay until the block ends; `own_us` is what Redis does without any."""
     stage.server.flush()
+    stage.server.reset_statistics()
     pause(stage.load.growth.settle_seconds)  # Redis gives the buffers back that connections have used
     empty = stage.server.usage()
     with _processes(stage, size, queues):
         pause(stage.load.growth.settle_seconds)
-        stage.server.reset_statistics()
         began, before = time.monotonic(), stage.server.usage()
+        waits, beats = stage.server.calls_of(_WAIT), stage.server.calls_of(_BEAT)
         pause(stage.load.growth.idle_seconds)
         after, seconds = stage.server.usage(), time.monotonic() - began
         scripts = after.calls - before.calls
         yield _Idle(
             commands=(after.commands - before.commands + scripts) / seconds,
             scripts=scripts / seconds,
-            waits=stage.server.calls_of("blpop") / seconds,
-            beats=stage.server.calls_of("hset") / seconds,  # nothing else of an idle worker writes a hash
-            redis_us=(after.cpu_seconds - before.cpu_seconds) / seconds * 1e6,
+            waits=(stage.server.calls_of(_WAIT) - waits) / seconds,
+            beats=(stage.server.calls_of(_BEAT) - beats) / seconds,
+            redis_us=max(0.0, (after.cpu_seconds - before.cpu_seconds) / seconds * 1e6 - own_us),
             connections=stage.server.connections(),
             bytes=after.bytes_used - empty.bytes_used,
         )

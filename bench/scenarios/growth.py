@@ -22,8 +22,9 @@ _FAR_MS = 86_400_000
 _AT_ONCE = CHUNK * 8
 _PATIENCE_SECONDS = 60.0
 
-UNITS = {"claim_p50": "µs", "claim_p99": "µs", "claim_cpu": "µs", "bytes_each": "bytes"}
-"""The curves: a claim inside Redis by the clock, all that it costs the processor of Redis, and the memory of each."""
+UNITS = {"claim_p50": "µs", "claim_p99": "µs", "claim_cpu": "µs", "claim_commands": "", "bytes_each": "bytes"}
+"""The curves: a claim inside Redis by the clock, all that it costs the processor of Redis, and the commands of its script;
+the memory of each."""
 
 _Item = Callable[[int], Item]
 
@@ -133,6 +134,7 @@ async def _claims(stage: Stage, broker: RedisBroker, options: QueueOptions, size
         f"claim_p50.{size}": p50,
         f"claim_p99.{size}": p99,
         f"claim_cpu.{size}": (after.cpu_seconds - before.cpu_seconds) / claims * 1e6,
+        f"claim_commands.{size}": (after.commands - before.commands) / claims,
     }
 
 

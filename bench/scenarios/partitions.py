@@ -23,11 +23,12 @@ UNITS = {
     "worker_us": "µs",
     "redis_us": "µs",
     "busiest_us": "µs",
+    "script_calls": "",
     "busiest_tasks": "%",
     "nodes": "",
 }
-"""The curves: rates; processor time per task of the producer, the worker, all nodes and the busiest node; the share of
-the tasks that the fullest node holds, and the number of nodes that hold any."""
+"""The curves: rates; processor time per task of the producer, the worker, all nodes and the busiest node; calls of scripts
+per task; the share of the tasks that the fullest node holds, and the number of nodes that hold any."""
 
 
 def over_three_masters(stage: Stage) -> dict[str, float]:
@@ -61,7 +62,9 @@ def _once(stage: Stage, cluster: BenchCluster, partitions: int) -> dict[str, flo
     held, worked = _tasks_held(cluster, partitions), worker.cpu_seconds() or 0.0
     draining = stage.drain(worker, tasks)
     worked = (worker.cpu_seconds() or 0.0) - worked
-    spent = [node.cpu_seconds - was.cpu_seconds for node, was in zip(cluster.usage(), before, strict=True)]
+    after = cluster.usage()
+    spent = [now.cpu_seconds - then.cpu_seconds for now, then in zip(after, before, strict=True)]
+    calls = sum(now.calls - then.calls for now, then in zip(after, before, strict=True))
     return {
         "enqueued_per_second": tasks / filling,
         "drained_per_second": tasks / draining,
@@ -69,6 +72,7 @@ def _once(stage: Stage, cluster: BenchCluster, partitions: int) -> dict[str, flo
         "worker_us": worked / tasks * 1e6,
         "redis_us": sum(spent) / tasks * 1e6,
         "busiest_us": max(spent) / tasks * 1e6,
+        "script_calls": calls / tasks,
         "busiest_tasks": max(held) / sum(held) * 100,
         "nodes": sum(1 for count in held if count),
     }
