@@ -5,13 +5,20 @@
 -- `control` exists while a queue is paused, or once it has had large payloads or a rate limit.
 local function claim_when_called()
   if ARGV[9] == '' and ARGV[13] == '' and ARGV[10] == '0' and ARGV[14] == '0'
-    and redis.call('EXISTS', meta, tag, fair, parked, blocked, input, outbox, jobs, arrivals, retry_at, control) == 0 then
+    and redis.call('EXISTS', meta, tag, fair, parked, blocked, input, outbox, jobs, arrivals, retry_at, control) == 0
+  then
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     local ends = tonumber(redis.call('ZRANGE', lease, 0, 0, 'WITHSCORES')[2]) or math.huge
     local due = tonumber(redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]) or math.huge
     local wanted = tonumber(ARGV[2])
-    local ids = ends > now and due > now and wanted > 0 and redis.call('LRANGE', ready, 0, math.min(wanted, 100) - 1) or {}
+    local nothing_else = ends > now and due > now and wanted > 0
+    local ids = nothing_else and redis.call('LRANGE', ready, 0, math.min(wanted, 100) - 1) or {}
+    -- A look that finds nothing, as an idle worker has every two seconds. For the write without effect see step.lua.
+    if nothing_else and #ids == 0 and type(redis.pcall('ZADD', lease, 'XX', 0, '')) == 'number' then
+      local horizon = math.min(due, ends + 1) - now
+      return {now, 0, horizon < 1e15 and horizon or -1, {}, {}, {}, 0, 0, {}, {}, 0}
+    end
     if #ids > 0 and #ids < wanted and #ids < 100 then
       local blobs = redis.call('HMGET', task, unpack(ids))
       local ends_at, token = now + tonumber(ARGV[3]), ARGV[1] .. ':1'
