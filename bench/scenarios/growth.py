@@ -23,8 +23,8 @@ _AT_ONCE = CHUNK * 8
 _PATIENCE_SECONDS = 60.0
 
 UNITS = {"claim_p50": "µs", "claim_p99": "µs", "claim_cpu": "µs", "claim_commands": "", "bytes_each": "bytes"}
-"""The curves: a claim inside Redis by the clock, all that it costs the processor of Redis, and the commands of its script;
-the memory of each."""
+"""The curves: a claim inside Redis by the clock, all that it costs the processor of Redis, and the commands of its
+script; the memory of each."""
 
 _Item = Callable[[int], Item]
 

@@ -27,8 +27,8 @@ UNITS = {
     "busiest_tasks": "%",
     "nodes": "",
 }
-"""The curves: rates; processor time per task of the producer, the worker, all nodes and the busiest node; calls of scripts
-per task; the share of the tasks that the fullest node holds, and the number of nodes that hold any."""
+"""The curves: rates; processor time per task of the producer, the worker, all nodes and the busiest node; calls of
+scripts per task; the share of the tasks that the fullest node holds, and the number of nodes that hold any."""
 
 
 def over_three_masters(stage: Stage) -> dict[str, float]:

@@ -16,6 +16,7 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.scripts import Script
 from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support.redis_server import RedisServer
 from tests.support.white_box import RawWorker
 
 
@@ -310,3 +311,18 @@ async def test_the_turns_that_are_over_are_cleared_a_few_with_each_claim(queue: 
         await worker.step(1)
         left.append(await broker.client.redis.zcard(turns))
     assert left == list(range(keys, -1, -2))
+
+
+async def test_a_look_that_finds_nothing_costs_few_commands(server: RedisServer, make_queue: MakeQueue) -> None:
+    worker = RawWorker(make_queue(server.url), "w")
+    await worker.step(1)  # the script is loaded
+
+    def commands() -> int:
+        return sum(int(entry["calls"]) for name, entry in server.info("commandstats").items() if "info" not in name)
+
+    before, looks = commands(), 100
+    own = commands() - before  # those of a connection that asks
+    before = commands()
+    for _ in range(looks):
+        await worker.step(1)
+    assert commands() - before - own <= looks * 7  # the call of the script among them
