@@ -133,9 +133,8 @@ def register(app: typer.Typer) -> None:
             _refuse_options(context)
             return 0
         logs.configure(log_level, log_format)
-        import kopf
-
-        from .control.api.kubernetes_api import KubernetesApi
+        from .control.api import login
+        from .frame import kopf
         from .handlers import registry
         from .operator_options import OperatorOptions
 
@@ -152,7 +151,7 @@ def register(app: typer.Typer) -> None:
         options.check_ports()
         for quiet in ("kopf", "aiohttp.access", "kubernetes"):
             logging.getLogger(quiet).setLevel(logging.ERROR if quiet == "kubernetes" else logging.WARNING)
-        asyncio.run(KubernetesApi.configuration())  # fails at once, while kopf would retry without end, with tracebacks
+        asyncio.run(login.client())  # fails at once, while kopf would retry without end, with tracebacks
         kopf.run(
             registry=registry(options),
             # By default kopf asks for the name of the user, and user 65532 of a container has none.

@@ -10,8 +10,6 @@ import signal
 import uuid
 from typing import Any
 
-import kopf
-
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.process.exposition import exposition
@@ -26,6 +24,7 @@ from .control.monitoring.serving import Endpoints
 from .control.store.cluster_store import DEPLOYMENT, POD, REPLICA_SET, ClusterStore, Key
 from .control.store.informer import Informers
 from .control.term import Term
+from .frame import kopf
 from .operator_options import OperatorOptions
 from .resource.taskqueue import GROUP
 from .webhook.server import WebhookServer

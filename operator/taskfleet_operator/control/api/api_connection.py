@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import time
 from collections import Counter
@@ -16,14 +15,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config
-from kubernetes.aio.config import ConfigException
 
-from taskfleet import describing, showing
+from taskfleet import showing
 from taskfleet.errors import ConfigurationError
 
-from . import connections, deep_json
+from . import connections, deep_json, login
 from .connections import without_late_writes
 from .token_bucket import TokenBucket
 
@@ -105,9 +101,6 @@ class ApiCall:
     content_type: str = "application/json"
 
 
-_config: Any = config  # the functions of this module have no types
-
-
 class ApiConnection:
     """Every call has a timeout of 15 seconds.
 
@@ -116,7 +109,8 @@ class ApiConnection:
     After a 401 the configuration is loaded again: the ServiceAccount may have been made anew.
     """
 
-    def __init__(self, api: kubernetes_client.ApiClient, kubeconfig: str | None = None) -> None:
+    def __init__(self, api: Any, kubeconfig: str | None = None) -> None:
+        """`api` is what `login.client` returns."""
         self.may_write: Callable[[], bool] = lambda: True
         """Asked immediately before each write. `NotLeadingError` when it says no."""
         self.write_seconds: Callable[[], float] = lambda: TIMEOUT_SECONDS
@@ -124,7 +118,7 @@ class ApiConnection:
         self.calls: Counter[tuple[str, str]] = Counter()
         """Calls by verb (`get`, `watch`, `apply`, …) and HTTP status, `error` for those without an answer."""
         self.writes = TokenBucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
-        self._api: Any = without_late_writes(api, self._ask)  # generated code, largely without types
+        self._api: Any = without_late_writes(api, self._ask)
         self._kubeconfig = kubeconfig
         self._unauthorized_since: float | None = None
         self._reloading = asyncio.Lock()
@@ -132,23 +126,6 @@ class ApiConnection:
         self._writing = 0
         self._still = asyncio.Event()
         self._still.set()
-
-    @staticmethod
-    async def configuration(kubeconfig: str | None = None) -> kubernetes_client.Configuration:
-        """The configuration in a pod, or else in the kubeconfig. `ConfigurationError` when there is neither."""
-        configuration = kubernetes_client.Configuration(connection_pool_maxsize=0)  # each watch holds a connection
-        try:
-            _config.load_incluster_config(client_configuration=configuration)
-        except ConfigException:
-            try:
-                await _config.load_kube_config(kubeconfig, client_configuration=configuration)
-            except Exception as error:  # of a file that is no kubeconfig, anything
-                path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-                raise ConfigurationError(
-                    f"no Kubernetes to talk to: {path}: {describing.text_of(error)}; set KUBECONFIG to a kubeconfig, "
-                    "or run this in a pod"
-                ) from None
-        return configuration
 
     async def close(self) -> None:
         await self._api.close()
@@ -297,7 +274,7 @@ class ApiConnection:
                 return
             self._loaded_at = time.monotonic()
             try:
-                loaded = kubernetes_client.ApiClient(await self.configuration(self._kubeconfig))
+                loaded = await login.client(self._kubeconfig)
             except (ConfigurationError, OSError, ValueError) as error:
                 logger.warning("the API server refuses the operator's credentials, and there are no others: %s", error)
                 return

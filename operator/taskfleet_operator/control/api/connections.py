@@ -61,7 +61,7 @@ def abort(response: aiohttp.ClientResponse) -> None:
 
 
 def without_late_writes(api: Any, ask: Callable[[str], None] = lambda _call: None) -> Any:
-    """Let an `ApiClient` of the Kubernetes client use such connections. To be called on the loop that will use it.
+    """Let a client (`login.client`) use such connections. To be called on the loop that will use it.
 
     `ask(call)` is called for each write with a body when nothing but the system call is left to do, and raises when it
     must not be sent. An earlier answer is not enough: until then the call has waited for a connection and for its turn

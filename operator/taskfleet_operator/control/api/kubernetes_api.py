@@ -6,10 +6,9 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from kubernetes.aio import client as kubernetes_client
-
 from ...children import KINDS
 from ...resource.taskqueue import API_VERSION, GROUP, PLURAL, VERSION
+from . import login
 from .api_connection import ApiCall, ApiConnection, ApiError, NotLeadingError, Object, UnreachableError, Urgency
 
 __all__ = ["AUTOSCALER", "OPERATOR", "ApiError", "KubernetesApi", "NotLeadingError", "Object", "UnreachableError"]
@@ -34,7 +33,7 @@ class KubernetesApi(ApiConnection):
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> KubernetesApi:
         """Connect from inside a pod, or else by the kubeconfig; `ConfigurationError` when there is neither."""
-        return cls(kubernetes_client.ApiClient(await cls.configuration(kubeconfig)), kubeconfig)
+        return cls(await login.client(kubeconfig), kubeconfig)
 
     async def create(self, body: Object, manager: str) -> Object:
         """Create the object. `ApiError.conflict` when one of that name exists, made by any program."""

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio import client as kubernetes_client
 
+from ..api import login
 from ..api.connections import without_late_writes
-from ..api.kubernetes_api import ApiError, KubernetesApi
+from ..api.kubernetes_api import ApiError
 
 Lease = dict[str, Any]
 
@@ -62,19 +62,20 @@ class LeaseClient:
 
     async def _call(self, method: str, path: str, body: Lease | None, seconds: float) -> Lease:
         if self._api is None:
-            self._api = without_late_writes(kubernetes_client.ApiClient(await KubernetesApi.configuration()))
+            self._api = without_late_writes(await login.client())
         headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "taskfleet-operator"}
         try:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             # The server gives up as soon as this client does: a call that waits in the server must not succeed later.
             url = f"{self._api.configuration.host}{path}?timeout={max(1, int(seconds))}s"
-            response: Any = await self._api.rest_client.request(
+            answer: Any = await self._api.rest_client.request(
                 method, url, headers=headers, body=body, _request_timeout=seconds
             )
+            response: aiohttp.ClientResponse = answer.response
             data: bytes = await response.read()
             if response.status >= 400:
                 raise ApiError(response.status, _message(data))
-            answer: Lease = json.loads(data)
+            found: Lease = json.loads(data)
         except ApiError as error:
             if error.status == 401:
                 await self.close()
@@ -85,7 +86,7 @@ class LeaseClient:
         except BaseException:
             await self.close()
             raise
-        return answer
+        return found
 
 
 def _message(data: bytes) -> str:

@@ -10,16 +10,13 @@ drift and are none; whether an apply would change anything, its dry run says.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from kubernetes.utils.quantity import parse_quantity
 
 from ..api.kubernetes_api import OPERATOR
 from ..store.cluster_store import Object
+from .quantity import amount
 
-_amount: Callable[[Any], Decimal] = parse_quantity
 _QUANTITIES = {"limits", "requests", "sizeLimit"}
 _DEFAULTED = {"apiVersion", "divisor"}  # defaults inside values that are owned as a whole: fieldRef, resourceFieldRef
 _IDENTITY = {"name", "namespace", "uid"}
@@ -160,6 +157,6 @@ def _is_equal(wanted: Any, live: Any, *, quantity: bool = False) -> bool:
 def _same_quantity(wanted: Any, live: Any) -> bool:
     """The API server writes `1000m` as `1`, and `1024Mi` as `1Gi`."""
     try:
-        return bool(_amount(wanted) == _amount(live))
+        return bool(amount(wanted) == amount(live))
     except (ValueError, TypeError):
         return False
