@@ -8,6 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskfleet.cli.worker_options import WorkerOptions
 
 
 def main(run: Callable[[list[str]], int] | None = None, *, extra: str = "") -> None:
@@ -42,6 +46,10 @@ def _run(run: Callable[[list[str]], int] | None, extra: str) -> int:
     from taskfleet.cli import extras
 
     try:
+        if run is None and (options := _worker_options()) is not None:
+            from taskfleet.cli import worker_run
+
+            return worker_run.main(options)
         from taskfleet.cli import app
 
         return (run or app.run)(sys.argv[1:])
@@ -51,6 +59,15 @@ def _run(run: Callable[[list[str]], int] | None, extra: str) -> int:
             raise
         _say(f"taskfleet: {line}")
         return 2
+
+
+def _worker_options() -> WorkerOptions | None:
+    """The options, if the command is a plain `taskfleet worker`, which has no use for Typer."""
+    if sys.argv[1:2] != ["worker"] or "_TASKFLEET_COMPLETE" in os.environ:
+        return None
+    from taskfleet.cli import worker_options
+
+    return worker_options.read(sys.argv[2:])
 
 
 def _say(line: str) -> None:

@@ -19,23 +19,22 @@ from taskfleet.cli import (
     dead,
     dev,
     doctor,
+    failing,
     queues,
     schedules,
     sending,
     similar,
     tasks,
-    traces,
     worker,
     workers,
 )
 from taskfleet.cli.top import command as top
-from taskfleet.errors import BrokerConnectionError, ConfigurationError, TaskQueueError
+from taskfleet.errors import TaskQueueError
 from taskfleet.version import __version__
 
 logger = showing.logger("taskfleet")
 
 _GROUP = "taskfleet.commands"
-_LINE_LIMIT = 2000  # characters of an error
 # Typer may vendor click, whose classes then have no public name; they are ancestors of a class that has one.
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
@@ -84,11 +83,8 @@ def run(arguments: list[str], build: Callable[[], typer.Typer] = build, name: st
         logs.configure(default="WARNING")
         completion.prepare()
         result = build()(arguments, prog_name=name, standalone_mode=False)
-    except ConfigurationError as error:
-        return _fail(error, 2)
     except TaskQueueError as error:
-        given = any(each.split("=")[0] == "--redis" for each in arguments)
-        return _fail(error, getattr(error, "exit_code", 1), redis=given)
+        return failing.told(error, redis=any(each.split("=")[0] == "--redis" for each in arguments))
     except typer.Abort as aborted:
         # Typer turns Ctrl-C into Abort; any other Abort is the answer "no" to a question.
         if isinstance(aborted.__cause__ or aborted.__context__, KeyboardInterrupt):
@@ -101,7 +97,7 @@ def run(arguments: list[str], build: Callable[[], typer.Typer] = build, name: st
         message = _plain(cast("Any", error).format_message())
         # A command group without arguments answers with its help, which is several lines.
         end = "" if message.endswith((".", "?")) else "."
-        line = f"taskfleet: {showing.shown(message, _LINE_LIMIT)}{end} Try --help."
+        line = f"taskfleet: {showing.shown(message, failing.LINE_LIMIT)}{end} Try --help."
         print(message if type(error).__name__ == "NoArgsIsHelpError" else line, file=sys.stderr)
         return 2 if isinstance(error, _UsageError) else 1
     if result == 130:
@@ -120,17 +116,3 @@ def _plain(message: str) -> str:
         known = re.findall("'([^']*)'", choices[4])
         return f"{choices[1]}{choices[2]}{similar.hint(choices[3], known)}."
     return re.sub(r"\. Did you mean '([^']*)'[^?]*\?$", r". Did you mean '\1'?", message)
-
-
-def _fail(error: TaskQueueError, code: int, *, redis: bool = False) -> int:
-    # The traceback of the application's own code.
-    trace = getattr(error, "trace", "") or getattr(error, "traceback", "")
-    if trace:
-        print(traces.shown_trace(trace), file=sys.stderr)
-    text = " ".join(str(error).split())
-    if redis and isinstance(error, BrokerConnectionError):
-        text = text.replace("or set REDIS_URL", "or give another --redis")
-    print(f"taskfleet: {showing.shown(text, _LINE_LIMIT)}", file=sys.stderr)
-    if error.__cause__ is not None:
-        logger.debug("caused by", exc_info=error.__cause__)
-    return code

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from taskfleet.cli import arguments, connecting, listing, progress_bar, similar
+from taskfleet.cli import arguments, listing, progress_bar, redirecting, similar
 from taskfleet.errors import BulkEnqueueError, ConfigurationError, QueueFullError, TaskQueueError
 from taskfleet.showing import shown
 
@@ -61,7 +61,7 @@ def send(file: str, application: str, redis: str, task: str, *, queue: str | Non
     target = load_app(application)
     message = arguments.message_of(target, task, queue, delay)
     count = _Count()
-    with _opened(file) as source, connecting.redirected(target, redis), asyncio.Runner() as runner:
+    with _opened(file) as source, redirecting.redirected(target, redis), asyncio.Runner() as runner:
         try:
             runner.run(target.broker.ping())  # of a Redis that was never there it is known that it has got no line
             runner.run(similar.new_or_known_queue(target, queue or ""))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from taskfleet.cli import connecting, listing, origins
+from taskfleet.cli import listing, origins, redirecting
 from taskfleet.cli.connecting import REDIS
 from taskfleet.cli.listing import Column
 from taskfleet.cli.queues import JSON
@@ -51,7 +51,7 @@ def _settings(redis: str) -> list[Setting]:
     settings, sources = config.load_with_origins()
     if redis:
         before = settings.redis
-        settings = settings.model_copy(update={"redis": connecting.at(before, redis)})
+        settings = settings.model_copy(update={"redis": redirecting.at(before, redis)})
         for key in type(before).model_fields:
             if getattr(settings.redis, key) != getattr(before, key) or key == "url":
                 sources["redis", key] = "--redis"

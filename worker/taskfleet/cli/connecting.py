@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from taskfleet.cli import redirecting
+
 if TYPE_CHECKING:
     from taskfleet.queue import TaskQueue
-    from taskfleet.settings import RedisSettings, Settings
+    from taskfleet.settings import Settings
 
 
 def _or_before_the_command(context: typer.Context, given: str) -> str:
@@ -64,34 +65,11 @@ def with_queue(
     return asyncio.run(run())
 
 
-@contextlib.contextmanager
-def redirected(queue: TaskQueue, url: str) -> Generator[None]:
-    """Inside the block the application's queue is at `url`, wherever its code has put it."""
-    if not url:
-        yield
-        return
-    from taskfleet.brokers import broker_at
-
-    application = queue.application
-    most = max(application.max_payload_bytes, application.max_result_bytes)
-    broker = broker_at(None, at(queue.settings.redis, url), stored_limit_bytes=most)
-    with queue.sessions.on(broker):
-        yield
-
-
-def at(redis: RedisSettings, url: str) -> RedisSettings:
-    """These settings for the Redis at `url`. The login of another Redis is not sent to one whose URL has its own."""
-    elsewhere: dict[str, Any] = {"url": url, "sentinel_addresses": (), "sentinel_master": "", "cluster_addresses": ()}
-    if "@" in url:
-        elsewhere |= {"username": None, "password": None, "password_file": None}
-    return redis.model_copy(update=elsewhere)
-
-
 def _settings(url: str) -> Settings:
     from taskfleet import config
 
     settings = config.load()
-    return settings.model_copy(update={"redis": at(settings.redis, url)}) if url else settings
+    return settings.model_copy(update={"redis": redirecting.at(settings.redis, url)}) if url else settings
 
 
 def with_app(application: str, url: str, operation: Callable[[TaskQueue], Awaitable[int | None]]) -> int:
@@ -106,5 +84,5 @@ def with_app(application: str, url: str, operation: Callable[[TaskQueue], Awaita
         async with queue:
             return await operation(queue) or 0
 
-    with redirected(queue, url):
+    with redirecting.redirected(queue, url):
         return asyncio.run(run())

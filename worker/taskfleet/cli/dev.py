@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from taskfleet.cli import connecting, terminal
+from taskfleet.cli import connecting, redirecting, terminal
 from taskfleet.cli.log_options import DASHBOARD_PORT, LOG_FORMAT, NO_DASHBOARD
 from taskfleet.cli.worker_command import DEV, DEV_WITH_VALKEY, WorkerCommand, pass_on
 
@@ -104,5 +104,5 @@ def _left(queue: TaskQueue, found: DevRedis) -> str:
         async with queue:
             return stats.left_over(await queue.get_metrics())
 
-    with connecting.redirected(queue, found.redirect):
+    with redirecting.redirected(queue, found.redirect):
         return asyncio.run(read())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskfleet.cli import connecting, terminal
+from taskfleet.cli import redirecting, terminal
 from taskfleet.embedded_valkey import EmbeddedValkey, answers
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
 
@@ -54,7 +54,7 @@ def chosen(queue: TaskQueue, redis: str, port: int | None) -> Generator[DevRedis
         if named or answers("localhost", DEFAULT_PORT):
             if not named:
                 _refuse_foreign()
-            with connecting.redirected(queue, redis):
+            with redirecting.redirected(queue, redis):
                 asyncio.run(_ping(queue))
             terminal.say(f"Redis at {_address(queue, redis)}: it answers, and is used as it is")
             yield found
