@@ -24,7 +24,6 @@ from taskfleet.protocol.sealing import Policy
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
 from taskfleet.tasks import other_queues
-from taskfleet.tasks.class_task import AsyncTask
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.member import Member, NoTaskBefore, TaskCall
 from taskfleet.tasks.message import Message
@@ -33,6 +32,7 @@ from taskfleet.workflows import Workflow, compile_workflow
 if TYPE_CHECKING:
     from taskfleet.scheduling.call import ScheduledTask
     from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
+    from taskfleet.tasks.class_task import AsyncTask
 
 R = TypeVar("R")
 H = TypeVar("H")

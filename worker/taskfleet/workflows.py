@@ -19,8 +19,7 @@ from taskfleet.errors import BadSignatureError, ConfigurationError, Serializatio
 from taskfleet.handles import GroupHandle, TaskHandle
 from taskfleet.protocol import result_record, unpacking
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.tasks import class_task
-from taskfleet.tasks.class_task import Task
+from taskfleet.tasks import class_tasks
 from taskfleet.tasks.member import Handle_co, Input_contra, Member, Output_co
 from taskfleet.tasks.message import Message
 from taskfleet.travel import carried
@@ -212,7 +211,7 @@ def compile_workflow(member: AnyMember) -> WorkflowPlan:
             [node for plan in plans for node in plan.ends],
             [plan.shape for plan in plans],
         )
-    message: Message[Any, Any] = class_task.message_of(member) if isinstance(member, Task) else cast("Any", member)
+    message: Message[Any, Any] = class_tasks.message_of(member) if class_tasks.is_one(member) else cast("Any", member)
     node = Node(message, handles=list(message.options.after))
     return WorkflowPlan([node], [node], [node], 1)
 

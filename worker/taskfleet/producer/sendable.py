@@ -9,9 +9,9 @@ from typing import Any, TypeGuard, cast
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
-from taskfleet.tasks import class_task
-from taskfleet.tasks.class_task import Task
+from taskfleet.tasks import class_tasks
 from taskfleet.tasks.function import BoundTask, TaskFunction
+from taskfleet.tasks.member import TypedResult
 from taskfleet.tasks.message import Message
 from taskfleet.workflows import Workflow
 
@@ -26,8 +26,8 @@ def message_of(thing: object, call: str) -> Message[Any]:
     """
     if isinstance(thing, Message):
         return thing
-    if isinstance(thing, Task):
-        return class_task.message_of(thing)
+    if class_tasks.is_one(thing):
+        return class_tasks.message_of(thing)
     raise TypeError(f"{call}: {_instead(thing)}")
 
 
@@ -35,7 +35,7 @@ def messages_of(things: object, call: str) -> Sequence[Message[Any]]:
     """The messages of a list or other iterable. Errors: `TypeError` names the position of any other value in it."""
     if isinstance(things, (list, tuple)) and _are_messages(cast("Sequence[object]", things)):
         return cast("Sequence[Message[Any]]", things)
-    if isinstance(things, (str, bytes, Mapping, Message, Task, Workflow)) or not isinstance(things, Iterable):
+    if isinstance(things, (str, bytes, Mapping, Message, TypedResult, Workflow)) or not isinstance(things, Iterable):
         what = "an async iterable" if isinstance(things, AsyncIterable) else checks.a_thing(things)
         raise TypeError(f"{call}: {what} is no list of messages; write [task.message(…) for … in …]")
     found = list(cast("Iterable[object]", things))
@@ -85,7 +85,7 @@ def _instead(thing: object) -> str:
         return f"{name}(…) is a plain call that runs here; write await {name}.enqueue(…), or send {name}.message(…)"
     if isinstance(thing, (TaskHandle, GroupHandle)):
         return "a handle is of what has been sent already; send task.message(…)"
-    if isinstance(thing, type) and issubclass(thing, Task):
+    if class_tasks.is_class(thing):
         return f"{name} is a class; send an instance, {name}(…)"
     if isinstance(thing, str):
         return f"{checks.shown(thing)} is only a name; import the task and write await task.enqueue(…)"

@@ -6,9 +6,8 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, Unpack
 
-import typing_extensions
 from pydantic import BaseModel
 
 from taskfleet import checks
@@ -16,7 +15,7 @@ from taskfleet.errors import ConfigurationError
 from taskfleet.tasks import dependency_plan, depends, other_queues
 from taskfleet.tasks.class_options import options_of
 from taskfleet.tasks.definition import Definition, location_of, with_executor
-from taskfleet.tasks.member import TaskCall
+from taskfleet.tasks.member import Result_co, TypedResult
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.namespace import CLASS_TASKS
 from taskfleet.tasks.options import OF_DECORATOR, CallOptions, TaskOptions
@@ -24,26 +23,9 @@ from taskfleet.tasks.signature import Signature, hints_of
 from taskfleet.travel.hints import return_hint
 
 R_co = TypeVar("R_co", covariant=True)
-# `Task` alone is one with any result.
-Result_co = typing_extensions.TypeVar("Result_co", covariant=True, default=Any)
-
 _METHOD = types.MethodType  # both are used for every message
 _BY_NAME = CLASS_TASKS._definitions
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-class TypedResult(TaskCall[object, Result_co], Generic[Result_co]):
-    """The result type of a class task, for type checkers only.
-
-    Pydantic would make a separate class of `Task[int]`, a task without an `execute`, and would want the type variable
-    of the result among those of a generic task's fields.
-    """
-
-    if not TYPE_CHECKING:
-        __slots__ = ()
-
-        def __class_getitem__(cls, result: Any) -> Any:
-            return cls
 
 
 class Task(BaseModel, TypedResult[Result_co]):

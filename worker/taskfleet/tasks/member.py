@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import typing_extensions
 
 from taskfleet.handles import TaskHandle
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 Handle_co = TypeVar("Handle_co", covariant=True)
+# `Task` alone is one with any result.
+Result_co = typing_extensions.TypeVar("Result_co", covariant=True, default=Any)
 
 
 class NoTaskBefore:
@@ -28,3 +32,17 @@ class TaskCall(Member[Input_contra, Output_co, TaskHandle[Output_co]], Generic[I
     """A member that is one task: a message or a class task."""
 
     __slots__ = ()
+
+
+class TypedResult(TaskCall[object, Result_co], Generic[Result_co]):
+    """The result type of a class task, for type checkers only.
+
+    Pydantic would make a separate class of `Task[int]`, a task without an `execute`, and would want the type variable
+    of the result among those of a generic task's fields.
+    """
+
+    if not TYPE_CHECKING:
+        __slots__ = ()
+
+        def __class_getitem__(cls, result: Any) -> Any:
+            return cls
