@@ -8,13 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
 from taskfleet.options import QueueOptions
 from taskfleet.settings import SecuritySettings, Settings
-from taskfleet.validation_errors import first_problem
 
 NAMED = {
     "REDIS_URL": ("redis", "url"),
@@ -56,7 +53,8 @@ def _settle(source: str, data: dict[str, Any]) -> Settings:
     origin: dict[tuple[str, ...], str] = {setting: variable for variable, setting in _from_environment(data)}
     try:
         return Settings.model_validate(data)
-    except pydantic.ValidationError as error:
+    except ValueError as refused:  # pydantic's ValidationError, which is not imported before there is one
+        error: Any = refused
         problem = error.errors(include_url=False)[0]
         location = tuple(str(part) for part in problem["loc"])
         where = origin.get(location[:2]) or source or "settings"
@@ -72,7 +70,9 @@ def _settle(source: str, data: dict[str, Any]) -> Settings:
         raise ConfigurationError(f"{where}: {key}: {_expected(error)}") from None
 
 
-def _expected(error: pydantic.ValidationError) -> str:
+def _expected(error: Any) -> str:
+    from taskfleet.validation_errors import first_problem
+
     return first_problem(error).split(": ", 1)[-1].removeprefix("Value error, ")
 
 

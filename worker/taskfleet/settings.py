@@ -8,26 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from typing import Any, Literal
 
 from taskfleet import checks
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @pydantic.field_validator("*", mode="before")
-    @classmethod
-    def _means_something(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        annotation: Any = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and annotation in (int, float):
-            raise ValueError(f"expected a number, not {value}")
-        if annotation in (Path, Path | None) and isinstance(value, str) and not value.strip():
-            raise ValueError("it is set and empty; name a file, or leave it out")
-        return value
+from taskfleet.sections import Section, setting
 
 
 def _list_of(value: Any) -> Any:
@@ -42,10 +26,7 @@ def _list_of(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-Addresses = Annotated[tuple[str, ...], BeforeValidator(_list_of)]
-
-
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """The address of Redis and the connections to it.
 
     Exactly one of `url`, `sentinel_addresses` (with `sentinel_master`) and `cluster_addresses` may be set. Password
@@ -53,38 +34,38 @@ class RedisSettings(_Section):
     """
 
     # A secret that was made from a file ends with a newline.
-    url: Annotated[str, StringConstraints(strip_whitespace=True)] = "redis://localhost:6379/0"
+    url: str = setting(default="redis://localhost:6379/0", strip=True)
     """The address of one server, of Sentinels (`redis+sentinel://`), of a Cluster (`redis+cluster://`), or of a queue
     in memory (`memory://name`). The variable is `REDIS_URL`."""
 
-    sentinel_addresses: Addresses = ()
+    sentinel_addresses: tuple[str, ...] = setting(default=(), before=_list_of)
     """The Sentinels to ask for the master, as `host:port`: a list, or text with commas. One that answers is enough."""
 
-    sentinel_master: str = Field(default="", pattern=r"^[^/\s]*$")
+    sentinel_master: str = setting(default="", pattern=r"^[^/\s]*$")
     """The name under which the Sentinels know the master. They can watch several, so there is no default."""
 
     sentinel_username: str | None = None
     """The user at the Sentinels, which do not share the users of the master."""
 
-    sentinel_password: str | None = Field(default=None, repr=False)
+    sentinel_password: str | None = setting(default=None, secret=True)
     """The password at the Sentinels. Without it they are asked without a login."""
 
     sentinel_password_file: Path | None = None
     """A file with that password, in place of `sentinel_password`."""
 
-    cluster_addresses: Addresses = ()
+    cluster_addresses: tuple[str, ...] = setting(default=(), before=_list_of)
     """Some nodes of a Redis Cluster, as `host:port`: a list, or text with commas. The first that answers names the
     others."""
 
-    pool_size: int = Field(default=10, ge=1, le=10_000)
+    pool_size: int = setting(default=10, ge=1, le=10_000)
     """The most connections that one event loop opens to one server, beside the few that it holds for its own calls.
     Calls are combined, so more connections than this rarely help; fewer spare the server's `maxclients`. The
     variable is `REDIS_POOL_SIZE`."""
 
-    connection_timeout: float = Field(default=5.0, gt=0, le=3600)
+    connection_timeout: float = setting(default=5.0, gt=0, le=3600)
     """Seconds until an attempt to connect fails. The variable is `REDIS_CONNECTION_TIMEOUT`."""
 
-    command_timeout: float = Field(default=5.0, gt=0, le=3600)
+    command_timeout: float = setting(default=5.0, gt=0, le=3600)
     """Seconds until a call fails that Redis does not answer, and for which a producer tries again while Sentinels or a
     Cluster fail over. It should be far shorter than a lease, or workers lose their tasks while they wait. The variable
     is `REDIS_COMMAND_TIMEOUT`."""
@@ -93,7 +74,7 @@ class RedisSettings(_Section):
     """The user in Redis' access control list; it overrides that of the URL. Without one, a password logs in as
     `default`."""
 
-    password: str | None = Field(default=None, repr=False)
+    password: str | None = setting(default=None, secret=True)
     """The password of the user; it overrides that of the URL. `repr` and errors leave it out."""
 
     password_file: Path | None = None
@@ -117,11 +98,10 @@ class RedisSettings(_Section):
     tls_check_hostname: bool = True
     """Require that the certificate is of that name. Without it, any certificate of the same authority passes."""
 
-    key_prefix: str = Field(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
+    key_prefix: str = setting(default="taskfleet", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
     """The start of every key in Redis. Programs with different prefixes share a database without seeing each other."""
 
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def check(self) -> None:
         given = [name for name in ("url", "sentinel_addresses", "cluster_addresses") if name in self.model_fields_set]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say where Redis is; keep one")
@@ -133,42 +113,41 @@ class RedisSettings(_Section):
             raise ValueError("sentinel_password and sentinel_password_file are both set; keep one")
         if self.tls_key_file is not None and self.tls_cert_file is None:
             raise ValueError("tls_key_file needs tls_cert_file")
-        return self
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """The workers of a process."""
 
-    initial_count: int = Field(default=1, ge=1, le=1000)
+    initial_count: int = setting(default=1, ge=1, le=1000)
     """How many workers `start_workers()` starts in this process. One uses a whole core of Python; more only separate
     queues or slots. The variable is `TASK_QUEUE_WORKERS`."""
 
-    max_concurrent_tasks: int = Field(default=16, ge=1, le=10_000)
+    max_concurrent_tasks: int = setting(default=16, ge=1, le=10_000)
     """The slots of a worker: how many tasks it runs at once. Sixteen suit tasks that wait for databases and services;
     raise it for tasks that only wait, lower it for tasks with much memory."""
 
-    heartbeat_interval: float = Field(default=5.0, gt=0, le=3600)
+    heartbeat_interval: float = setting(default=5.0, gt=0, le=3600)
     """The most seconds between two heartbeats of a worker. A heartbeat renews its leases, so it comes at least three
     times in the shortest lease, and it brings the orders to cancel and to cordon: a cancellation takes this long at
     most."""
 
-    shutdown_grace_period: float = Field(default=30.0, ge=0, le=checks.MOST_SECONDS)
+    shutdown_grace_period: float = setting(default=30.0, ge=0, le=checks.MOST_SECONDS)
     """Seconds that running tasks get to finish after SIGTERM. Then they are interrupted and go back to their queue.
     Kubernetes' default, after which it kills, is 30 s as well; the operator sets both."""
 
 
-class SchedulerSettings(_Section):
+class SchedulerSettings(Section):
     """The scheduler that enqueues the tasks of schedules."""
 
     enabled: bool = True
     """Whether worker processes run a scheduler. Any number of them may: each tick fires once. The variable is
     `TASK_QUEUE_SCHEDULER`."""
 
-    tick_interval: float = Field(default=5.0, gt=0, le=3600)
+    tick_interval: float = setting(default=5.0, gt=0, le=3600)
     """The most seconds until the scheduler looks for due schedules. It knows when the next one is due, and additions
     are announced to it; the interval only matters when an announcement is lost."""
 
-    max_tasks_per_tick: int = Field(default=100, ge=1, le=1000)
+    max_tasks_per_tick: int = setting(default=100, ge=1, le=1000)
     """Tasks that the scheduler adds in one pass over the schedules. The others follow in the next pass, so that one
     call never holds up Redis for long."""
 
@@ -184,25 +163,22 @@ def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-_KeysBetweenCommas = Annotated[tuple[str, ...], BeforeValidator(_split), pydantic.AfterValidator(_some)]
-
-
-class SecuritySettings(_Section):
+class SecuritySettings(Section):
     """How payloads and results are sealed; docs/how-to/security.md says how keys are rotated.
 
     Keys in a variable are separated by commas or white space; a file has one key on each line. Files are read at start.
     A setting that is set and holds no key is an error.
     """
 
-    # repr=False: printed settings must not give the keys away.
-    signing_keys: _KeysBetweenCommas = Field(default=(), repr=False)
+    # Secret: printed settings must not give the keys away.
+    signing_keys: tuple[str, ...] = setting(default=(), secret=True, before=_split, after=_some)
     """Keys that sign: payloads that no holder of a key has made are refused. The first one signs, all of them verify,
     so that keys can be rotated. Each has at least 16 bytes, or a warning says that it can be guessed."""
 
     signing_keys_file: Path | None = None
     """A file with signing keys. They come after those of `signing_keys`."""
 
-    encryption_keys: _KeysBetweenCommas = Field(default=(), repr=False)
+    encryption_keys: tuple[str, ...] = setting(default=(), secret=True, before=_split, after=_some)
     """Keys of 32 bytes in base64 that encrypt and sign. The first one encrypts, all of them decrypt."""
 
     encryption_keys_file: Path | None = None
@@ -212,7 +188,7 @@ class SecuritySettings(_Section):
     """Compress large payloads and results before they are sealed. Off by default: the length of compressed data tells a
     little of its content."""
 
-    compression_threshold_bytes: int = Field(default=1024, ge=0)
+    compression_threshold_bytes: int = setting(default=1024, ge=0)
     """The smallest payload, in bytes, that is compressed. Smaller ones gain less than the processor time they cost."""
 
     sealing: Literal["require", "write", "read"] = "require"
@@ -220,33 +196,32 @@ class SecuritySettings(_Section):
     accepts both. The latter two are the steps of a rollout in which nothing is lost."""
 
 
-class AutoscalerSettings(_Section):
+class AutoscalerSettings(Section):
     """How `TaskQueueBuilder.with_autoscaler` sets the number of workers in one process.
 
     The operator's autoscaler, which sets the number of pods, has settings of its own in the manifest.
     """
 
-    min_workers: int = Field(default=1, ge=1, le=1000)
+    min_workers: int = setting(default=1, ge=1, le=1000)
     """The fewest workers. At least one, since a process without any would never notice new tasks."""
 
-    max_workers: int = Field(default=10, ge=1, le=1000)
+    max_workers: int = setting(default=10, ge=1, le=1000)
     """The most workers."""
 
-    scale_up_threshold: float = Field(default=5.0, gt=0)
+    scale_up_threshold: float = setting(default=5.0, gt=0)
     """Ready tasks per worker above which workers are added."""
 
-    scale_down_threshold: float = Field(default=1.0, ge=0)
+    scale_down_threshold: float = setting(default=1.0, ge=0)
     """Ready tasks per worker below which workers are drained. The distance to `scale_up_threshold` keeps the number
     from swinging."""
 
-    scale_up_count: int = Field(default=2, ge=1, le=1000)
+    scale_up_count: int = setting(default=2, ge=1, le=1000)
     """Workers that are added at once."""
 
-    scale_down_count: int = Field(default=1, ge=1, le=1000)
+    scale_down_count: int = setting(default=1, ge=1, le=1000)
     """Workers that are drained at once: fewer than are added, since a worker too many costs less than one too few."""
 
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def check(self) -> None:
         if self.min_workers > self.max_workers:
             raise ValueError(f"min_workers={self.min_workers} is more than max_workers={self.max_workers}")
         if self.scale_down_threshold >= self.scale_up_threshold:
@@ -254,10 +229,9 @@ class AutoscalerSettings(_Section):
                 f"scale_down_threshold={self.scale_down_threshold:g} must be less than "
                 f"scale_up_threshold={self.scale_up_threshold:g}"
             )
-        return self
 
 
-class AutoRegisterSettings(_Section):
+class AutoRegisterSettings(Section):
     """Discovery of tasks in packages."""
 
     enabled: bool = True
@@ -265,14 +239,14 @@ class AutoRegisterSettings(_Section):
     imports. The variable is `TASK_QUEUE_AUTO_REGISTER`."""
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """The routes of `taskfleet.integrations.fastapi.router`."""
 
     auto_configure_routes: bool = True
     """Whether `router()` has any routes. Switched off, an application serves none of them, without a change of its
     code."""
 
-    route_prefix: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.~-]+)*$")] = "/tasks"
+    route_prefix: str = setting(default="/tasks", pattern=r"^(/[A-Za-z0-9_.~-]+)*$")
     """The path before all routes, where `router()` is given none."""
 
     enable_metrics: bool = True
@@ -283,7 +257,7 @@ class WebSettings(_Section):
     """Whether there are `/health` and `/status`."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """All sections, as `taskfleet.config.load()` returns them."""
 
     redis: RedisSettings = RedisSettings()
