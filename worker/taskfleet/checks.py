@@ -6,7 +6,6 @@ is one line: name, value and the expected form.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import operator
@@ -192,6 +191,8 @@ def did_you_mean(value: object, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or an empty string."""
     if not isinstance(value, str):
         return ""
+    import difflib  # for errors only
+
     by_lower = {word.lower(): word for word in known}
     close = difflib.get_close_matches(value[:100].lower().replace("-", "_"), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import pkgutil
@@ -39,6 +38,8 @@ def load_app(path: str) -> TaskQueue:
         queue = getattr(module, attribute, None)
     known = [name for name, value in vars(module).items() if isinstance(value, TaskQueue)]
     if queue is None:
+        import difflib  # for errors only
+
         near = difflib.get_close_matches(attribute, known or list(vars(module)), 1) or known[:1]
         raise ConfigurationError(f"APP {path!r}: module {module_name!r} has no {attribute!r}{_did_you_mean(near)}")
     if not isinstance(queue, TaskQueue):
@@ -105,6 +106,8 @@ def _near(name: str) -> list[str]:
     package, _, last = name.rpartition(".")
     paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
     known = [found.name for found in pkgutil.iter_modules(paths)] if paths else []
+    import difflib  # for errors only
+
     return [f"{package}.{near}" if package else near for near in difflib.get_close_matches(last, known, 1)]
 
 

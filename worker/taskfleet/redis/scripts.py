@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import pkgutil
 from dataclasses import dataclass
-from importlib import resources
 
 from taskfleet.redis.keys import QUEUE_PARTS
 
@@ -35,15 +35,15 @@ KEYS = "local {}, last_key = {}, {}\n".format(
 )
 
 
-_LUA = resources.files("taskfleet.redis").joinpath("lua")
-
-
 @functools.cache
 def text_of(file: str) -> str:
     """The text of a file in `lua/`; `keys` is made from the names of the keys."""
     if file == "keys":
         return KEYS
-    return _LUA.joinpath(f"{file}.lua").read_text(encoding="utf-8")
+    data = pkgutil.get_data("taskfleet.redis", f"lua/{file}.lua")
+    if data is None:
+        raise FileNotFoundError(file)
+    return data.decode()
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -117,6 +116,8 @@ class TaskFunction(Generic[P, R, C]):
         for part in qualname.split("."):
             found = getattr(found, part, None)
         if found is not self:
+            import pickle
+
             raise pickle.PicklingError(
                 f"task {self.name!r} is pickled by module and name, and {module}:{qualname} is not this task; define "
                 "it at the top of a module, under the name of its function"

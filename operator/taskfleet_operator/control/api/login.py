@@ -28,7 +28,7 @@ _OF_CLUSTER = {"server", "certificate-authority", "certificate-authority-data", 
 _OF_USER = {"client-certificate", "client-certificate-data", "client-key", "client-key-data", "token"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApiServer:
     """The address of an API server, its certificates, and the token of the next call; an empty one is not sent."""
 
