@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +104,18 @@ def _read_file(path: str | Path | None) -> tuple[str, dict[str, Any]]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
     try:
-        data = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
+        data = _toml(text) if path.suffix == ".toml" else _yaml(text)
     except ValueError as error:
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path}: expected sections such as [redis] at the top")
     return str(path), data
+
+
+def _toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
 
 
 def _yaml(text: str) -> Any:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.scheduling.cron import Cron
 
 _SHORTEST_MS = 1000
 
@@ -54,6 +53,8 @@ def timing_of(schedule: str | None, every: float | timedelta | None, time_zone: 
     if every is not None:
         return Interval(every)
     assert schedule is not None
+    from taskfleet.scheduling.cron import Cron  # its libraries and time zones are for workers with schedules
+
     return Cron(schedule, time_zone)
 
 
