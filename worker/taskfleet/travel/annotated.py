@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import typing
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import pydantic
@@ -127,23 +127,21 @@ class Annotated:
                 raise ConfigurationError(f"{self._label}: {str(error).splitlines()[0]}") from None
         return adapter, found
 
-    @contextlib.contextmanager
-    def _named_errors(self) -> Generator[None]:
-        try:
-            yield
-        except (SerializationError, ConfigurationError):
-            raise
-        except Exception as error:
-            # Validators and serializers of an application may raise anything.
-            raise SerializationError(f"{self._label}: {problem_of(error, skip=self._in_list)}") from None
+    def _named(self, error: Exception) -> Exception:
+        """The error with the parameter's name. Validators and serializers of an application may raise anything."""
+        if isinstance(error, (SerializationError, ConfigurationError)):
+            return error
+        return SerializationError(f"{self._label}: {problem_of(error, skip=self._in_list)}")
 
     # Sending.
 
     def dump(self, value: Any) -> Any:
         """The value for messagepack. Errors: `SerializationError` names the parameter."""
-        with self._named_errors():
+        try:
             adapter, found = self._settled()
             return self._form(adapter, found, self._validated_once(adapter, found, value))
+        except Exception as error:
+            raise self._named(error) from None
 
     def _validated_once(self, adapter: TypeAdapter[Any], found: promise.Promise, value: Any) -> Any:
         """The value as it arrives, validated once: validators may have side effects, or use up an iterator."""
@@ -233,8 +231,10 @@ class Annotated:
 
     def forms_of_result(self, result: Any, *, passed_on: bool) -> list[Any]:
         """As `Value.forms_of_result`."""
-        with self._named_errors():
+        try:
             return self._forms(result, passed_on=passed_on)
+        except Exception as error:
+            raise self._named(error) from None
 
     def _forms(self, result: Any, *, passed_on: bool) -> list[Any]:
         adapter, found = self._settled()
@@ -264,8 +264,10 @@ class Annotated:
 
     def load(self, data: Any) -> Any:
         """The value in its annotated type. Errors: `SerializationError` when `data` does not fit the annotation."""
-        with self._named_errors():
+        try:
             return self._load(data)
+        except Exception as error:
+            raise self._named(error) from None
 
     def _load(self, data: Any) -> Any:
         adapter, _ = self._settled()
