@@ -48,7 +48,6 @@ class Wire(asyncio.Protocol):
         """
         waiter = self._waiter = self.loop.create_future()
         self._expected, self._replies, self._arrived = expected, [], arrived
-        self._bound.begin()
         if self.lost:
             self._fail(_closed())
         else:
@@ -69,17 +68,19 @@ class Wire(asyncio.Protocol):
     # Callbacks of the transport.
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
+        parser, complete = self._parser, False
         try:
             self._bound.count(data, first=not parser.has_data())
             parser.feed(data)
             while (reply := parser.gets()) is not _NOTHING:
+                complete = True
                 if type(reply) is _PUSHED:
                     continue
-                self._bound.begin()
                 self._replies.append(reply)
                 if len(self._replies) >= self._expected:
                     self._done()
+            if complete:
+                self._bound.begin()
         except redis_exceptions.RedisError as error:
             self.fail(error)
         except replies.UNREADABLE as error:

@@ -211,7 +211,9 @@ def _step_reply(partition: Partition, reply: list[Any]) -> StepCallReply:
             else:
                 _, task_id, blob, attempt, delivery, _, ready_ms = claim
                 found[at] = (partition, task_id, blob, attempt, delivery, results_of(packed), ready_ms)
-    claims = [claim for claim in found if claim] if None in found else cast("list[Claim]", found)
+    claims: list[Claim] = found  # type: ignore[assignment]
+    if None in found:
+        claims = [claim for claim in found if claim]
     paged = [(at - found[:at].count(None), carried) for at, carried in pages.items()] if pages else ()
     taken_over = [_takeover(*gone[i : i + 5]) for i in range(0, len(gone), 5)] if gone else ()
     step_reply = StepReply(left, horizon_ms, len(stale), claims, signals, bool(memory_full), taken_over, unknown)

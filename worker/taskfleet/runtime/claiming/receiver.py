@@ -50,16 +50,18 @@ class Receiver:
 
     def take(self, partition: Partition, reply: StepReply) -> None:
         """Hold the leases of the claims in a reply, and take note of its other contents."""
-        self._set_memory_full(reply.memory_full)
+        if reply.memory_full is not self._health.memory_full:
+            self._set_memory_full(reply.memory_full)
         for gone in reply.taken_over:
             self._tally.taken_over[partition] += 1
             report = self._reports.died if gone.dead else self._reports.taken_over
             report(queue_of(partition), gone.id, gone.name, gone.attempt, gone.crashes)
         horizon = reply.horizon_ms / 1000 if reply.horizon_ms >= 0 else None
-        self._selection.seen(partition, reply.left, horizon, self._context.now())
+        now = self._context.now()
+        self._selection.seen(partition, reply.left, horizon, now)
         claims = reply.claims
         if claims:
-            self._tally.ahead[partition] = self._context.redis_seconds(partition) - self._context.now()
+            self._tally.ahead[partition] = self._context.redis_seconds(partition) - now
             if namesakes := self._held.add(partition, claims):
                 for _, task_id, _, _, delivery, _, _ in namesakes:
                     self._outcomes.hand_back(partition, task_id, delivery, _NAMESAKE_DELAY_MS)
@@ -70,12 +72,11 @@ class Receiver:
             self._relays.start(partition)
 
     def _set_memory_full(self, full: bool) -> None:
-        health = self._health
-        if full and not health.memory_full:
+        if full:
             logger.warning(
                 "Redis at %s is out of memory: outcomes are recorded, nothing is claimed; raise maxmemory, or purge",
                 address(self._context.broker.url),
             )
-        elif health.memory_full and not full:
+        else:
             logger.info("Redis has memory again")
-        health.memory_full = full
+        self._health.memory_full = full
