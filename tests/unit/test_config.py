@@ -10,7 +10,7 @@ import pytest
 
 from taskfleet import ConfigurationError, TaskQueue, config
 from taskfleet.config import NAMED
-from taskfleet.sections import Section
+from taskfleet.sections import SettingsSection
 from taskfleet.settings import Settings
 
 
@@ -226,7 +226,7 @@ def test_two_variables_for_one_setting_must_agree(monkeypatch: pytest.MonkeyPatc
         TaskQueue()
 
 
-def _documented(cls: type[Section]) -> set[str]:
+def _documented(cls: type[SettingsSection]) -> set[str]:
     """The fields of a section that a docstring follows."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
@@ -242,7 +242,7 @@ SECTIONS = {name: field.annotation for name, field in Settings.model_fields.item
 
 
 @pytest.mark.parametrize("section", [Settings, *SECTIONS.values()])
-def test_each_setting_has_a_docstring(section: type[Section]) -> None:
+def test_each_setting_has_a_docstring(section: type[SettingsSection]) -> None:
     assert _documented(section) == section.model_fields.keys()
 
 

@@ -14,10 +14,10 @@ import pydantic
 import pytest
 
 from taskfleet import validated_sections
-from taskfleet.sections import Section
+from taskfleet.sections import SettingsSection
 from taskfleet.settings import RedisSettings, SecuritySettings, Settings, WorkerSettings
 
-SECTIONS: dict[str, type[Section]] = {name: each.annotation for name, each in Settings.model_fields.items()}
+SECTIONS: dict[str, type[SettingsSection]] = {name: each.annotation for name, each in Settings.model_fields.items()}
 SETTINGS = [(section, name) for section, cls in SECTIONS.items() for name in cls.model_fields]
 VALUES: list[Any] = [
     *("", " ", "\n", "0", "1", "-1", "3", " 3", "3\n", "007", "+4", "1_0", "1.5", ".5", "5.", "1e3", "nan", "inf"),
@@ -29,7 +29,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def plain(cls: type[Section], name: str, value: Any) -> Any:
+def plain(cls: type[SettingsSection], name: str, value: Any) -> Any:
     """What the section makes of a value without pydantic; None when it leaves it to pydantic."""
     with pytest.MonkeyPatch.context() as patched:
 

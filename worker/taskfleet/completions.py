@@ -14,7 +14,7 @@ from taskfleet.protocol.partitions import Partition
 from taskfleet.supervising import supervise
 
 
-class End(asyncio.Event):
+class EndEvent(asyncio.Event):
     """Set when a task has ended, or may have. `record` is its result record, when that came with the message."""
 
     record: bytes | None = None
@@ -25,7 +25,7 @@ class Completions:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: dict[str, set[End]] = defaultdict(set)  # by task id
+        self._waiting: dict[str, set[EndEvent]] = defaultdict(set)  # by task id
         self._listeners: dict[Partition, asyncio.Task[None]] = {}
         self._subscribed: dict[Partition, asyncio.Event] = {}
 
@@ -35,9 +35,9 @@ class Completions:
         return subscribed is not None and subscribed.is_set()
 
     @contextlib.asynccontextmanager
-    async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[End]:
+    async def expect(self, partition: Partition, task_id: str) -> AsyncGenerator[EndEvent]:
         """An event that is set when the task ends. The subscription is active when the block is entered."""
-        event = End()
+        event = EndEvent()
         self._waiting[task_id].add(event)
         try:
             if partition not in self._listeners:

@@ -13,7 +13,7 @@ import typing_extensions
 
 from taskfleet import checks, context, sync
 from taskfleet.cancellation import end
-from taskfleet.completions import Completions, End
+from taskfleet.completions import Completions, EndEvent
 from taskfleet.errors import (
     ResultTimeoutError,
     RunTimeoutError,
@@ -189,7 +189,7 @@ class TaskHandle(Generic[R_co]):
             f"task {self.id} is not known: it never was here, was purged, or its result has expired"
         )
 
-    async def _ended(self, partition: Partition, ended: End) -> tuple[str, bytes]:
+    async def _ended(self, partition: Partition, ended: EndEvent) -> tuple[str, bytes]:
         """The end of the task, once it is announced, or found by looking from time to time."""
         waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
         waits = context.WAITS.get() if waiter is not None else None

@@ -23,7 +23,7 @@ class NotPlainError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingField:
     """What a setting accepts.
 
     `limits` are those of pydantic's `Field`: `gt`, `ge`, `lt`, `le` and `pattern`, which covers the whole text.
@@ -63,7 +63,7 @@ def setting(
     **limits: Any,
 ) -> Any:
     """A setting with limits. `repr` leaves a `secret` out."""
-    return Setting(default, repr=not secret, strip=strip, limits=limits, before=before, after=after)
+    return SettingField(default, repr=not secret, strip=strip, limits=limits, before=before, after=after)
 
 
 def is_section(annotation: Any) -> bool:

@@ -11,30 +11,30 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
-from taskfleet.plain_settings import NotPlainError, Setting, setting
+from taskfleet.plain_settings import NotPlainError, SettingField, setting
 
-__all__ = ["Section", "setting"]
+__all__ = ["SettingsSection", "setting"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
-class Section:
+class SettingsSection:
     """A class with an annotation and a default for each setting.
 
     Errors: pydantic's `ValidationError`, a `ValueError`, for an unknown name and for a value that a setting does not
     accept.
     """
 
-    model_fields: ClassVar[Mapping[str, Setting]] = {}
+    model_fields: ClassVar[Mapping[str, SettingField]] = {}
     model_fields_set: frozenset[str]
     """The settings that were given."""
 
     def __init_subclass__(cls) -> None:
         hints = typing.get_type_hints(cls)
-        found: dict[str, Setting] = {}
+        found: dict[str, SettingField] = {}
         for name in cls.__annotations__:
             made = vars(cls)[name]
-            made = made if isinstance(made, Setting) else Setting(made)
-            found[name] = Setting(
+            made = made if isinstance(made, SettingField) else SettingField(made)
+            found[name] = SettingField(
                 made.default, hints[name], made.repr, made.strip, made.limits, made.before, made.after
             )
             setattr(cls, name, made.default)
@@ -59,7 +59,7 @@ class Section:
             raise NotPlainError from None
 
     @classmethod
-    def _setting(cls, name: Any) -> Setting:
+    def _setting(cls, name: Any) -> SettingField:
         found = cls.model_fields.get(name)
         if found is None:
             raise NotPlainError
@@ -105,7 +105,7 @@ class Section:
 
     def model_dump(self) -> dict[str, Any]:
         """The values by name, those of other sections as dicts."""
-        return {name: each.model_dump() if isinstance(each, Section) else each for name, each in self}
+        return {name: each.model_dump() if isinstance(each, SettingsSection) else each for name, each in self}
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return ((name, getattr(self, name)) for name in self.model_fields)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from taskfleet import checks
-from taskfleet.sections import Section, setting
+from taskfleet.sections import SettingsSection, setting
 
 
 def _list_of(value: Any) -> Any:
@@ -26,7 +26,7 @@ def _list_of(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
-class RedisSettings(Section):
+class RedisSettings(SettingsSection):
     """The address of Redis and the connections to it.
 
     Exactly one of `url`, `sentinel_addresses` (with `sentinel_master`) and `cluster_addresses` may be set. Password
@@ -115,7 +115,7 @@ class RedisSettings(Section):
             raise ValueError("tls_key_file needs tls_cert_file")
 
 
-class WorkerSettings(Section):
+class WorkerSettings(SettingsSection):
     """The workers of a process."""
 
     initial_count: int = setting(default=1, ge=1, le=1000)
@@ -136,7 +136,7 @@ class WorkerSettings(Section):
     Kubernetes' default, after which it kills, is 30 s as well; the operator sets both."""
 
 
-class SchedulerSettings(Section):
+class SchedulerSettings(SettingsSection):
     """The scheduler that enqueues the tasks of schedules."""
 
     enabled: bool = True
@@ -163,7 +163,7 @@ def _some(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-class SecuritySettings(Section):
+class SecuritySettings(SettingsSection):
     """How payloads and results are sealed; docs/how-to/security.md says how keys are rotated.
 
     Keys in a variable are separated by commas or white space; a file has one key on each line. Files are read at start.
@@ -196,7 +196,7 @@ class SecuritySettings(Section):
     accepts both. The latter two are the steps of a rollout in which nothing is lost."""
 
 
-class AutoscalerSettings(Section):
+class AutoscalerSettings(SettingsSection):
     """How `TaskQueueBuilder.with_autoscaler` sets the number of workers in one process.
 
     The operator's autoscaler, which sets the number of pods, has settings of its own in the manifest.
@@ -231,7 +231,7 @@ class AutoscalerSettings(Section):
             )
 
 
-class AutoRegisterSettings(Section):
+class AutoRegisterSettings(SettingsSection):
     """Discovery of tasks in packages."""
 
     enabled: bool = True
@@ -239,7 +239,7 @@ class AutoRegisterSettings(Section):
     imports. The variable is `TASK_QUEUE_AUTO_REGISTER`."""
 
 
-class WebSettings(Section):
+class WebSettings(SettingsSection):
     """The routes of `taskfleet.integrations.fastapi.router`."""
 
     auto_configure_routes: bool = True
@@ -257,7 +257,7 @@ class WebSettings(Section):
     """Whether there are `/health` and `/status`."""
 
 
-class Settings(Section):
+class Settings(SettingsSection):
     """All sections, as `taskfleet.config.load()` returns them."""
 
     redis: RedisSettings = RedisSettings()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from taskfleet.plain_settings import Setting, is_section
+from taskfleet.plain_settings import SettingField, is_section
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -25,7 +25,7 @@ def _taken(cls: Any, model: BaseModel) -> tuple[dict[str, Any], frozenset[str]]:
     return values, frozenset(model.model_fields_set)
 
 
-def _value_of(each: Setting, value: Any) -> Any:
+def _value_of(each: SettingField, value: Any) -> Any:
     return each.annotation.of_values(*_taken(each.annotation, value)) if isinstance(value, BaseModel) else value
 
 
@@ -55,13 +55,13 @@ def _model_of(cls: Any) -> type[BaseModel]:
     )
 
 
-def _default(each: Setting) -> Any:
+def _default(each: SettingField) -> Any:
     if is_section(each.annotation):
         return Field(default_factory=_model_of(each.annotation))
     return Field(default=each.default, **each.limits)
 
 
-def _annotation(each: Setting) -> Any:
+def _annotation(each: SettingField) -> Any:
     annotation: Any = each.annotation
     if is_section(annotation):
         return Annotated[cast("Any", _model_of(annotation)), BeforeValidator(_given)]

@@ -26,7 +26,7 @@ _CALLS_TOGETHER = 8
 _KNOWN_SECONDS = 60.0  # then a partition is listed again, since Redis may have lost its data
 
 
-class Sender:
+class EnqueueSender:
     """The name and number of an enqueue call, by which Redis recognizes a call that was sent twice.
 
     A sender is used by one call at a time, with increasing numbers.
@@ -40,9 +40,9 @@ class Sender:
         self.at_once: AtOnce | None = None
 
 
-def _next_sender(free: list[Sender]) -> Sender:
+def _next_sender(free: list[EnqueueSender]) -> EnqueueSender:
     """One that no other call is using, with its next number."""
-    sender = free.pop() if free else Sender(secrets.token_urlsafe(6))
+    sender = free.pop() if free else EnqueueSender(secrets.token_urlsafe(6))
     sender.number += 1
     return sender
 
@@ -53,7 +53,7 @@ class Enqueueing(Signalling):
     def __init__(self, client: RedisClient, prefix: str, seal: Seal = PLAIN) -> None:
         super().__init__(client, prefix, seal)
         self._listed_until: dict[str, float] = {}
-        self._free_senders: dict[tuple[int, str], list[Sender]] = {}
+        self._free_senders: dict[tuple[int, str], list[EnqueueSender]] = {}
 
     async def enqueue(
         self, partition: Partition, items: Sequence[Item], *, max_length: int = 0, room_for: int = 0
@@ -195,13 +195,13 @@ class Enqueueing(Signalling):
         return reply.holders
 
     def _enqueue_call(
-        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: Sender
+        self, partition: Partition, items: Sequence[Item], max_length: int, total: int, sender: EnqueueSender
     ) -> ScriptCall[EnqueueReply]:
         return tasks.enqueue(
             self.keys_of(partition), self.fleet, partition, items,
             max_length=max_length, total=total, sender=sender.name, number=sender.number,
         )  # fmt: skip
 
-    def _free(self, partition: Partition) -> list[Sender]:
+    def _free(self, partition: Partition) -> list[EnqueueSender]:
         # A forked process must not continue to count under the names of its parent.
         return self._free_senders.setdefault((os.getpid(), partition), [])

@@ -38,7 +38,7 @@ class ApiServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoginAnswer:
     """What `request` returns, as in the Kubernetes client."""
 
     response: aiohttp.ClientResponse
@@ -66,12 +66,12 @@ class PlainClient:
         headers: Mapping[str, str],
         body: Any,
         _request_timeout: float | aiohttp.ClientTimeout,
-    ) -> Answer:
+    ) -> LoginAnswer:
         assert self.pool_manager is not None
         seconds = _request_timeout
         timeout = seconds if isinstance(seconds, aiohttp.ClientTimeout) else aiohttp.ClientTimeout(total=seconds)
         data = None if body is None else json.dumps(body)
-        return Answer(await self.pool_manager.request(method, url, headers=headers, data=data, timeout=timeout))
+        return LoginAnswer(await self.pool_manager.request(method, url, headers=headers, data=data, timeout=timeout))
 
     async def close(self) -> None:
         if self.pool_manager is not None:
