@@ -20,6 +20,7 @@ GROWING = ("waiting", "delayed", "members", "fair", "limit", "workers", "queues"
 # Scenarios that most peers leave out, and why.
 OURS_ALONE: dict[str, str] = {
     "ceiling": "it compares Taskfleet with its bare Redis pattern",
+    "hop": "it is a bare list of Redis, without any queue",
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
     "features": "it asks what each of our own features costs",

@@ -47,6 +47,7 @@ SCENARIOS: dict[str, Scenario] = {
     "kill9": Scenario(crash.kill9),
     "million": Scenario(timing.million),
     "ceiling": Scenario(throughput.ceiling),
+    "hop": Scenario(timing.hop),
     "holding": Scenario(holding.holding),
     "features": Scenario(features.features),
     "pythons": Scenario(pythons.pythons),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from bench.children import PeerProcess
 from bench.errors import BenchError
 from bench.figures import percentile
-from bench.scenarios.stage import Stage, pause
+from bench.peer import CHECKOUT
+from bench.scenarios.stage import START_SECONDS, Stage, pause
 
 _WARM = 10
 _INTERVAL_MS = 100
@@ -40,6 +43,24 @@ def result(stage: Stage) -> dict[str, float]:
     # One more, whose result nobody waits for: a worker that stops after its last task may not have recorded it.
     stage.fill(producer, 1)
     stage.end_work(worker, tasks + 1)
+    return _milliseconds(done["latencies_us"][_WARM:]) | {"tasks": float(stage.load.latency_tasks)}
+
+
+def hop(stage: Stage) -> dict[str, float]:
+    """The same pace through a bare list of Redis, from one Python process to another: the floor of `latency`."""
+    program = (stage.program.command[0], str(Path(__file__).parent.parent / "ceiling" / "hop.py"))
+    environment = {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)}
+    sender, receiver = (
+        stage.stack.enter_context(PeerProcess(f"the {role} of bare elements", program, environment))
+        for role in ("sender", "receiver")
+    )
+    for process in (sender, receiver):
+        process.expect("ready", START_SECONDS)
+    tasks = stage.load.latency_tasks + _WARM
+    stage.begin_work(receiver, tasks)
+    pause(_IDLE_SECONDS)
+    sender.ask("push", stage.load.timeout, tasks=tasks, interval_ms=_INTERVAL_MS)
+    done = stage.end_work(receiver, tasks)
     return _milliseconds(done["latencies_us"][_WARM:]) | {"tasks": float(stage.load.latency_tasks)}
 
 
