@@ -14,6 +14,7 @@ import pytest
 from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
+from taskfleet.redis import subscription as subscription_module
 from taskfleet.redis.connection_options import Timeouts
 from taskfleet.redis.server import Server
 from tests.engine.conftest import until
@@ -189,6 +190,23 @@ async def test_a_subscription_gets_each_message_once_in_order(scripted: Scripted
     async with server.subscription(["a", "b"], 5.0) as subscription:
         channel.say(b"".join(message("ab"[n % 2], b"%d" % n) for n in range(1000)))
         assert [await subscription.next(5.0) for _ in range(1000)] == [b"%d" % n for n in range(1000)]
+
+
+async def test_a_message_in_pieces_is_one_message_of_a_subscription_that_lives(
+    scripted: Scripted, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription_module, "_QUIET_SECONDS", 0.05)
+    scripted.answer = channel = Channel()
+    async with server.subscription(["a"], 5.0) as subscription:
+        next_one = asyncio.ensure_future(subscription.next(0.1))
+        assert channel.writer is not None
+        whole = message("a", b"x" * 50)
+        for at in range(0, len(whole), 7):
+            channel.say(whole[at : at + 7])
+            await channel.writer.drain()
+            await asyncio.sleep(0.02)
+        assert await next_one == b"x" * 50
+    assert scripted.connections == 1
 
 
 async def test_a_subscription_whose_reader_is_slow_lets_the_server_wait(scripted: Scripted, server: Server) -> None:

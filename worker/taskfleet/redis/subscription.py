@@ -35,7 +35,7 @@ class Subscription(asyncio.Protocol):
         self._bytes = 0
         self._paused = False
         self._confirmed: set[bytes] = set()
-        self._heard = 0  # replies of any kind
+        self._heard = 0  # reads: a part of a long message is a sign of life, too
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._transport, self._stream = sockets.take_over(connection, self)
@@ -101,12 +101,12 @@ class Subscription(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
+        self._heard += 1
         try:
             self._bound.count(data, first=not parser.has_data())
             parser.feed(data)
             while (reply := parser.gets()) is not _NOTHING:
                 self._bound.begin()
-                self._heard += 1
                 self._take(reply)
         except (redis_exceptions.RedisError, *replies.UNREADABLE) as error:
             self.fail(error)
