@@ -30,7 +30,7 @@ QUICK = Load(
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
-    **dict.fromkeys(("kill9", "million", "holding", "pythons"), ("taskfleet",)),
+    **dict.fromkeys(("kill9", "million", "holding", "footprint", "pythons"), ("taskfleet",)),
 }
 """Without `--scenario` the quick form has these for the fastest alone, or for us alone."""
 

@@ -137,6 +137,10 @@ class BenchServer:
         """How many clients are connected, without the bench."""
         return int(self._info("clients")["connected_clients"]) - 1
 
+    def blocked(self) -> int:
+        """How many clients wait in a blocking command."""
+        return int(self._info("clients")["blocked_clients"])
+
     def flush(self) -> None:
         """Delete everything, and wait until its memory is free."""
         self.call("FLUSHALL", "SYNC")

@@ -188,6 +188,8 @@ _RULES: tuple[_Rule, ...] = (
     _at_most("longest call of any size, in Redis", "holding", "longest", 20, " ms"),
     _at_most("longest call of any feature, in Redis", "features", "longest", 20, " ms"),
     _features,
-    _at_most("worker RSS, idle", "memory", "worker_idle_mb", 40, " MB"),
+    _at_most("memory of an idle worker", "footprint", "worker_mb", 40, " MB"),
+    _at_most("memory of an idle worker with four processes", "footprint", "workers_mb", 100, " MB"),
+    _at_most("memory of an idle operator", "footprint", "operator_mb", 80, " MB"),
     *_GROWTH,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, features, fleets, growth, holding, partitions, pythons, throughput, timing
+from bench.scenarios import crash, features, fleets, footprint, growth, holding, partitions, pythons, throughput, timing
 from bench.scenarios.stage import Growth, Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Growth", "Load", "Run", "Scenario", "Stage", "place_of", "played_together", "unit_of"]
@@ -35,6 +35,7 @@ SCENARIOS: dict[str, Scenario] = {
     "memory": Scenario(
         throughput.drain, ("bytes_per_waiting_task", "worker_idle_mb", "worker_after_drain_mb", "tasks")
     ),
+    "footprint": Scenario(footprint.footprint),
     "enqueue": Scenario(throughput.enqueue),
     "enqueue_bulk": Scenario(throughput.enqueue_bulk),
     "latency": Scenario(timing.latency),
@@ -84,6 +85,7 @@ UNITS = {
     "bytes_per_waiting_task": "bytes",
     "worker_idle_mb": "MB",
     "worker_after_drain_mb": "MB",
+    **footprint.UNITS,
     "p50": "ms",
     "p99": "ms",
     "max": "ms",
