@@ -109,7 +109,7 @@ def python_table(figures: Sequence[Figure]) -> str:
         for version, metrics in names.items()
         if metrics[0] in medians
     ]
-    return _markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3)) if rows else ""
+    return _markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3, 4)) if rows else ""
 
 
 def growth_tables(figures: Sequence[Figure]) -> dict[str, str]:

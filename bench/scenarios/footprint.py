@@ -11,7 +11,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def _is_ready(port: int) -> bool:
 
 
 @contextmanager
-def _running(command: list[str], settings: Mapping[str, str], is_there: Callable[[], bool]) -> Iterator[int]:
+def _running(command: list[str], settings: Mapping[str, str], is_there: Callable[[], bool]) -> Generator[int]:
     """The process, once `is_there`. Its standard error is kept, and its last line is told when it is not."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(

@@ -10,12 +10,19 @@ from tests.package import pythons as interpreters
 from bench.errors import BenchError
 from bench.peers.taskfleet import program
 from bench.scenarios.stage import Stage
+from bench.scenarios.throughput import bare_pattern
 
 VERSIONS = ("3.11", "3.13", "3.14")
 """The oldest that is supported, and the newest: from 3.12 on a worker starts its tasks eagerly."""
 
-COLUMNS = {"tasks_per_second": "tasks/s", "worker_us": "worker µs", "enqueue_bulk": "enqueue_bulk tasks/s"}
-"""The figures of each interpreter, and their titles; the second is processor time per task."""
+COLUMNS = {
+    "tasks_per_second": "tasks/s",
+    "of_bare": "of the bare pattern, %",
+    "worker_us": "worker µs",
+    "enqueue_bulk": "enqueue_bulk tasks/s",
+}
+"""The figures of each interpreter, and their titles: the rate, also beside that of the bare pattern on the same
+interpreter; processor time per task; the rate of a bulk."""
 
 _ROUNDS = 3
 
@@ -51,7 +58,10 @@ class _Pair:
         self._stage = Stage(own, stage.label, stage.server, stage.load, stage.stack)
         self._producer, self._worker = self._stage.child("producer"), self._stage.child("worker")
         self._stage.warm(self._producer, self._worker)
+        self._bare = bare_pattern(self._stage)
+        self._bare.ask("drain", stage.load.timeout, tasks=stage.load.warm_tasks, batch=stage.load.slots)
         self._rates: list[float] = []
+        self._shares: list[float] = []
         self._costs: list[float] = []
         self._bulks: list[float] = []
 
@@ -60,9 +70,12 @@ class _Pair:
         sent = self._producer.ask("enqueue_bulk", timeout, tasks=tasks)
         self._bulks.append(tasks / sent["seconds"])
         before = self._worker.cpu_seconds() or 0.0
-        self._rates.append(tasks / self._stage.drain(self._worker, tasks))
+        took = self._stage.drain(self._worker, tasks)
+        self._rates.append(tasks / took)
         self._costs.append(((self._worker.cpu_seconds() or 0.0) - before) / tasks * 1e6)
+        bare = self._bare.ask("drain", timeout, tasks=tasks, batch=self._stage.load.slots)
+        self._shares.append(bare["seconds"] / took * 100)
 
     def figures(self) -> dict[str, float]:
-        values = (self._rates, self._costs, self._bulks)
+        values = (self._rates, self._shares, self._costs, self._bulks)
         return {column: median(runs) for column, runs in zip(COLUMNS, values, strict=True)}

@@ -173,11 +173,7 @@ def ceiling(stage: Stage) -> dict[str, float]:
     """Taskfleet, and beside it its bare Redis pattern: the same work in Redis, and nothing else in Python."""
     producer, worker = stage.child("producer"), stage.child("worker")
     tasks, warm = stage.load.tasks, stage.load.warm_tasks
-    program = (stage.program.command[0], str(Path(__file__).parent.parent / "ceiling" / "bare.py"))  # the same Python
-    bare = stage.stack.enter_context(
-        PeerProcess("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
-    )
-    bare.expect("ready", START_SECONDS)
+    bare = bare_pattern(stage)
     stage.warm(producer, worker)
     bare.ask("drain", stage.load.timeout, tasks=warm, batch=stage.load.slots)
     with_engine = without = 0.0
@@ -192,3 +188,13 @@ def ceiling(stage: Stage) -> dict[str, float]:
         "of_bare": without / with_engine * 100,
         "tasks": float(ran),
     }
+
+
+def bare_pattern(stage: Stage) -> PeerProcess:
+    """The program of the bare Redis pattern, on the interpreter of the peer; its `drain` fills the queue, too."""
+    program = (stage.program.command[0], str(Path(__file__).parent.parent / "ceiling" / "bare.py"))
+    bare = stage.stack.enter_context(
+        PeerProcess("the bare pattern", program, {"REDIS_URL": stage.server.url, "PYTHONPATH": str(CHECKOUT)})
+    )
+    bare.expect("ready", START_SECONDS)
+    return bare
