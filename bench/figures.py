@@ -29,10 +29,10 @@ class Figure:
         record = asdict(self)
         del record["runs"]
         return record | {
-            "median": self.median,
-            "min": min(self.runs),
-            "max": max(self.runs),
-            "runs": list(self.runs),
+            "median": float(self.median),
+            "min": float(min(self.runs)),
+            "max": float(max(self.runs)),
+            "runs": list(map(float, self.runs)),
         }
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.curves import point_of
+from bench.errors import BenchError
 from bench.features.cases import FEATURES
 from bench.figures import Figure, number
 from bench.scenarios import pythons
@@ -60,6 +62,17 @@ def as_json(machine: dict[str, Any], figures: Sequence[Figure]) -> dict[str, Any
     return {"machine": machine, "results": [figure.as_json() for figure in figures]}
 
 
+def read_run(file: Path) -> tuple[dict[str, Any], list[Figure]]:
+    """The machine and the figures of a JSON file of the bench. Errors: `BenchError`, one line that names the file."""
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        return dict(run["machine"]), [Figure.of_json(record) for record in run["results"]]
+    except OSError as error:
+        raise BenchError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise BenchError(f"{file} cannot be read: it is not what `python -m bench --json` writes") from None
+
+
 def table(figures: Sequence[Figure]) -> str:
     """One Markdown table: a line per scenario, metric and peer.
 
@@ -83,7 +96,7 @@ def table(figures: Sequence[Figure]) -> str:
         for figure in figures
         if figure.metric != "tasks"
     ]
-    return _markdown(header, rows, right=(4, 5, 6, 7))
+    return markdown(header, rows, right=(4, 5, 6, 7))
 
 
 def feature_table(figures: Sequence[Figure]) -> str:
@@ -97,7 +110,7 @@ def feature_table(figures: Sequence[Figure]) -> str:
     for name, feature in FEATURES.items():
         cells = [number(medians[f"{name}.{column}"]) for column in COLUMNS]
         rows.append((feature.title, *cells, number(costs[name] / costs[PLAIN])))
-    return _markdown(header, rows, right=range(1, len(header)))
+    return markdown(header, rows, right=range(1, len(header)))
 
 
 def python_table(figures: Sequence[Figure]) -> str:
@@ -105,11 +118,11 @@ def python_table(figures: Sequence[Figure]) -> str:
     medians = {figure.metric: figure.median for figure in figures if figure.scenario == "pythons"}
     names = {version: [pythons.metric(version, column) for column in pythons.COLUMNS] for version in pythons.VERSIONS}
     rows = [
-        (f"CPython {version}", *(number(medians[metric]) for metric in metrics))
+        (f"CPython {version}", *(number(medians[metric]) if metric in medians else "" for metric in metrics))
         for version, metrics in names.items()
         if metrics[0] in medians
     ]
-    return _markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3, 4)) if rows else ""
+    return markdown(("interpreter", *pythons.COLUMNS.values()), rows, right=(1, 2, 3, 4)) if rows else ""
 
 
 def growth_tables(figures: Sequence[Figure]) -> dict[str, str]:
@@ -129,16 +142,17 @@ def _growth_table(scenario: str, cells: Mapping[tuple[str, int], Figure]) -> str
     for size in sorted({size for _, size in cells}):
         points = [cells.get((curve, size)) for curve in units]
         rows.append((f"{size:,}", *("" if point is None else number(point.median) for point in points)))
-    return _markdown(header, rows, right=range(len(header)))
+    return markdown(header, rows, right=range(len(header)))
 
 
 def target_table(verdicts: Sequence[Target]) -> str:
     """One Markdown table: a line per target that the run has the figures for."""
     rows = [(v.what, v.target, v.measured, "yes" if v.met else "NO") for v in verdicts]
-    return _markdown(("what", "target", "measured", "met"), rows, right=())
+    return markdown(("what", "target", "measured", "met"), rows, right=())
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> str:
+    """A Markdown table in columns of equal width; those in `right` stand to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = [_line(header, widths, right), "|" + "|".join(_rule(w, i in right) for i, w in enumerate(widths)) + "|"]
     lines += [_line(row, widths, right) for row in rows]

@@ -37,15 +37,15 @@ _HELP = {
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        run = _read(options.drawn_from) if options.drawn_from else _measured(options)
+        machine, figures = report.read_run(options.drawn_from) if options.drawn_from else _measured(options)
     except BenchError as error:
         print(f"bench.growth: {error}", file=sys.stderr)
         return 1
-    figures = [Figure.of_json(record) for record in run["results"] if str(record["scenario"]).startswith("grow_")]
+    figures = [figure for figure in figures if figure.scenario.startswith("grow_")]
     folder: Path = options.folder
     files = {
-        "run.json": json.dumps({**run, "results": [figure.as_json() for figure in figures]}, indent=1) + "\n",
-        "README.md": page(run["machine"], figures),
+        "run.json": json.dumps(report.as_json(machine, figures), indent=1) + "\n",
+        "README.md": page(machine, figures),
         **pictures(figures),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,14 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{file} cannot be read: {error}") from None
-
-
-def _measured(options: argparse.Namespace) -> dict[str, Any]:
+def _measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
     server = ServerProgram.find()
     say(f"server: {server.version} ({server.path})")
     sizes = Growth(**{field.name: getattr(options, field.name) for field in fields(Growth)})
@@ -71,7 +64,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     measurement.run(on_a_fresh_server(server))
     if measurement.failed:
         raise BenchError(f"not measured: {', '.join(sorted(name for name, _ in measurement.failed))}; see above")
-    return report.as_json(report.machine(server.version), measurement.figures())
+    return report.machine(server.version), list(measurement.figures())
 
 
 def _parser() -> argparse.ArgumentParser:

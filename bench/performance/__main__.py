@@ -1,0 +1,66 @@
+"""`python -m bench.performance PAGE RUN`: put the tables and pictures of a run of the bench into a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import report
+from bench.errors import BenchError
+from bench.performance.bars import pictures
+from bench.performance.tables import tables
+
+_PLACE = re.compile(r"(<!-- run: (\w+) -->\n).*?(<!-- end of run -->)", re.DOTALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    page: Path = options.page
+    try:
+        machine, figures = report.read_run(options.run)
+        text = filled(page.read_text(encoding="utf-8"), tables(machine, figures))
+    except (BenchError, OSError) as error:
+        print(f"bench.performance: {error}", file=sys.stderr)
+        return 1
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    files = {
+        page: text,
+        folder / "run.json": json.dumps(report.as_json(machine, figures), indent=1) + "\n",
+        **{folder / name: picture for name, picture in pictures(figures).items()},
+    }
+    for path, content in files.items():
+        path.write_text(content, encoding="utf-8")
+        print(path)
+    return 0
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """The page with the table of its name behind each `<!-- run: NAME -->`.
+
+    Raises:
+        BenchError: there is no such table, since the run has no figures for it.
+    """
+
+    def part(match: re.Match[str]) -> str:
+        begin, name, end = match.groups()
+        if name not in parts:
+            raise BenchError(f"the run has no figures for {name!r}, which the page shows")
+        return f"{begin}\n{parts[name]}\n\n{end}"
+
+    return _PLACE.sub(part, page)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.performance", description=__doc__)
+    parser.add_argument("page", type=Path, help="the page; its run.json and pictures are in the folder of its name")
+    parser.add_argument("run", type=Path, help="what `python -m bench --json` has written")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
