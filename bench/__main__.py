@@ -25,12 +25,14 @@ QUICK = Load(
     sleepers=4_000,
     many=300_000,
     at_once=20_000,
+    chaos_tasks=20_000,
+    chaos_seconds=40.0,
     growth=Growth(waiting=100_000, keys=100_000, workers=10, queues=100, partitioned=20_000, idle_seconds=5.0),
 )
 _FAST = ("taskfleet", "bullmq", "asynq")
 QUICK_ONLY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("drain_rtt", "processes", "sleep", "delayed"), _FAST),
-    **dict.fromkeys(("kill9", "million", "holding", "footprint", "pythons"), ("taskfleet",)),
+    **dict.fromkeys(("kill9", "million", "holding", "chaos", "footprint", "pythons"), ("taskfleet",)),
 }
 """Without `--scenario` the quick form has these for the fastest alone, or for us alone."""
 

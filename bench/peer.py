@@ -23,6 +23,7 @@ OURS_ALONE: dict[str, str] = {
     "hop": "it is a bare list of Redis, without any queue",
     "fairness": "it has no fairness keys",
     "holding": "it asks how long each of our own calls holds Redis",
+    "chaos": "it is our own crash suite",
     "footprint": "it asks what our own commands hold in memory",
     "features": "it asks what each of our own features costs",
     "pythons": "it compares interpreters under Taskfleet",

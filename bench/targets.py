@@ -187,6 +187,7 @@ _RULES: tuple[_Rule, ...] = (
     _at_most("claim latency p99, 1,000,000 waiting / 1,000", "million", "claim_p99_ratio", 2, " times"),
     _at_most("longest call of any size, in Redis", "holding", "longest", 20, " ms"),
     _at_most("longest call of any feature, in Redis", "features", "longest", 20, " ms"),
+    _at_most("longest call of a chaos run, in Redis", "chaos", "slowest_call", 20, " ms"),
     _features,
     _at_most("memory of an idle worker", "footprint", "worker_mb", 40, " MB"),
     _at_most("memory of an idle worker with four processes", "footprint", "workers_mb", 100, " MB"),

@@ -1,4 +1,4 @@
-"""`python -m bench.performance PAGE RUN`: put the tables and pictures of a run of the bench into a page."""
+"""`python -m bench.performance RUN`: put the tables and pictures of a run of the bench into its pages."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from pathlib import Path
 
 from bench import report
 from bench.errors import BenchError
+from bench.peer import CHECKOUT
 from bench.performance.bars import pictures
 from bench.performance.tables import tables
 
 _PLACE = re.compile(r"(<!-- run: (\w+) -->\n).*?(<!-- end of run -->)", re.DOTALL)
 
 
+PAGES = ("docs/performance.md", "README.md")
+FOLDER = "docs/performance"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    page: Path = options.page
+    root: Path = options.checkout
     try:
         machine, figures = report.read_run(options.run)
-        text = filled(page.read_text(encoding="utf-8"), tables(machine, figures))
+        parts = tables(machine, figures)
+        files = {root / name: filled((root / name).read_text(encoding="utf-8"), parts) for name in PAGES}
     except (BenchError, OSError) as error:
         print(f"bench.performance: {error}", file=sys.stderr)
         return 1
-    folder = page.with_suffix("")
+    folder = root / FOLDER
     folder.mkdir(exist_ok=True)
-    files = {
-        page: text,
-        folder / "run.json": json.dumps(report.as_json(machine, figures), indent=1) + "\n",
-        **{folder / name: picture for name, picture in pictures(figures).items()},
-    }
+    files[folder / "run.json"] = json.dumps(report.as_json(machine, figures), indent=1) + "\n"
+    files |= {folder / name: picture for name, picture in pictures(figures).items()}
     for path, content in files.items():
         path.write_text(content, encoding="utf-8")
         print(path)
@@ -57,8 +60,8 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.performance", description=__doc__)
-    parser.add_argument("page", type=Path, help="the page; its run.json and pictures are in the folder of its name")
     parser.add_argument("run", type=Path, help="what `python -m bench --json` has written")
+    parser.add_argument("--checkout", type=Path, default=CHECKOUT, help="where the pages are (%(default)s)")
     return parser
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.scenarios import crash, features, fleets, footprint, growth, holding, partitions, pythons, throughput, timing
+from bench.scenarios import (
+    chaos,
+    crash,
+    features,
+    fleets,
+    footprint,
+    growth,
+    holding,
+    partitions,
+    pythons,
+    throughput,
+    timing,
+)
 from bench.scenarios.stage import Growth, Load, Stage
 
 __all__ = ["SCENARIOS", "UNITS", "Growth", "Load", "Run", "Scenario", "Stage", "place_of", "played_together", "unit_of"]
@@ -50,6 +62,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ceiling": Scenario(throughput.ceiling),
     "hop": Scenario(timing.hop),
     "holding": Scenario(holding.holding),
+    "chaos": Scenario(chaos.chaos),
     "features": Scenario(features.features),
     "pythons": Scenario(pythons.pythons),
     "grow_waiting": Scenario(growth.waiting),
@@ -119,6 +132,7 @@ UNITS = {
         ),
         "ms",
     ),
+    **chaos.UNITS,
     **features.UNITS,
     **pythons.UNITS,
     **growth.UNITS,

@@ -49,6 +49,8 @@ class Load:
     few: int = 1_000
     at_once: int = 100_000
     busy_key_tasks: int = 100_000
+    chaos_tasks: int = 200_000
+    chaos_seconds: float = 270.0  # for which faults happen
     round_trip_ms: float = 2.0
     growth: Growth = Growth()
     timeout: float = 300.0  # seconds for one step

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from taskfleet import TaskQueue, ids
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
@@ -32,11 +32,11 @@ WHOLE_WITHIN_SECONDS = 20.0  # a workflow that is not sent as a whole by then is
 
 
 class NotedIds:
-    """The source of task ids. It notes each task before its id leaves the process."""
+    """The counter behind task ids. It notes each task before its id leaves the process."""
 
     def __init__(self, notes: Ledger) -> None:
         self._notes = notes
-        self._fresh = ids._next
+        self._count = ids._count
         self._expected: list[tuple[int, str, str]] = []
         self._given: list[str] = []
 
@@ -46,14 +46,17 @@ class NotedIds:
         self._given = []
         return self._given
 
-    def __call__(self) -> str:
-        task_id = self._fresh()
-        self._given.append(task_id)
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        number = next(self._count)
+        self._given.append(f"{ids.prefix()}{number:x}")
         if len(self._given) == len(self._expected):
             at = now()
             pairs = zip(self._given, self._expected, strict=True)
             self._notes.notes([("sent", at, given, *task) for given, task in pairs])
-        return task_id
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class ChaosProducer:
         self._seed = seed
         self._notes = Ledger(ledger_folder(), f"producer-p{number}")
         self._ids = NotedIds(self._notes)
-        ids._next = self._ids
+        ids._count = self._ids  # type: ignore[assignment]
         # A workflow that a killed sender left unfinished is dropped within the run, not ten minutes later.
         workflow_sender._CONFIRMED_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())

@@ -11,7 +11,7 @@ from bench.figures import Figure
 from bench.performance import __main__ as command
 from bench.performance.bars import BARS, pictures
 from bench.performance.tables import tables
-from bench.report import as_json
+from bench.report import as_json, read_run
 
 MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11.7", "redis": "Redis 7.0.15", "date": "2026-11-27"}
 FIGURES = [
@@ -24,7 +24,7 @@ FIGURES = [
     Figure("bullmq", "6.7.0", "latency", "p50", "ms", (1.9,)),
 ]
 PAGE = "# A page\n\n<!-- run: peers -->\nold\n<!-- end of run -->\n\nText.\n"
-DOCS = Path(__file__).parents[3] / "docs"
+CHECKOUT = Path(__file__).parents[3]
 
 
 def cells(table: str) -> list[list[str]]:
@@ -41,7 +41,10 @@ def test_a_figure_that_only_some_have_is_a_dash_for_the_others() -> None:
 
 
 def test_the_longest_call_comes_first() -> None:
-    assert cells(tables(MACHINE, FIGURES)["holding"]) == [["purge", "9.5"], ["claim large", "7.5"]]
+    assert cells(tables(MACHINE, FIGURES)["holding"]) == [
+        ["a queue with a million tasks is purged", "9.5"],
+        ["256 tasks of 1 MB are claimed and end", "7.5"],
+    ]
 
 
 def test_a_table_without_figures_is_not_there() -> None:
@@ -59,39 +62,52 @@ def test_the_best_bar_is_at_the_top_and_the_longest_fills_the_picture() -> None:
     assert 'class="other" x="128" y="66" width="52.0"' in drawn["drain.svg"]
 
 
-def test_a_page_gets_the_tables_and_keeps_its_text(tmp_path: Path) -> None:
-    page, run = tmp_path / "page.md", tmp_path / "out.json"
-    page.write_text(PAGE, encoding="utf-8")
-    run.write_text(json.dumps(as_json(MACHINE, FIGURES)), encoding="utf-8")
-    assert command.main([str(page), str(run)]) == 0
-    text = page.read_text(encoding="utf-8")
-    assert text.startswith("# A page\n\n<!-- run: peers -->\n\n|")
-    assert text.endswith("|\n\n<!-- end of run -->\n\nText.\n")
-    assert "old" not in text
-    assert (tmp_path / "page" / "drain.svg").exists()
-    assert command.main([str(page), str(tmp_path / "page" / "run.json")]) == 0
-    assert page.read_text(encoding="utf-8") == text
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the pages, and `out.json` of a run."""
+    for name in command.PAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(PAGE, encoding="utf-8")
+    (tmp_path / "out.json").write_text(json.dumps(as_json(MACHINE, FIGURES)), encoding="utf-8")
+    return tmp_path
+
+
+def write(checkout: Path, run: str = "out.json") -> int:
+    return command.main([str(checkout / run), "--checkout", str(checkout)])
+
+
+def pages(checkout: Path) -> list[str]:
+    return [(checkout / name).read_text(encoding="utf-8") for name in command.PAGES]
+
+
+def test_the_pages_get_the_tables_and_keep_their_text(checkout: Path) -> None:
+    assert write(checkout) == 0
+    for text in (written := pages(checkout)):
+        assert text.startswith("# A page\n\n<!-- run: peers -->\n\n|")
+        assert text.endswith("|\n\n<!-- end of run -->\n\nText.\n")
+        assert "old" not in text
+    assert (checkout / command.FOLDER / "drain.svg").exists()
+    assert write(checkout, f"{command.FOLDER}/run.json") == 0
+    assert pages(checkout) == written
 
 
 def test_a_run_without_the_figures_of_a_table_changes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page, run = tmp_path / "page.md", tmp_path / "out.json"
-    page.write_text(PAGE.replace("peers", "features"), encoding="utf-8")
-    run.write_text(json.dumps(as_json(MACHINE, FIGURES)), encoding="utf-8")
-    assert command.main([str(page), str(run)]) == 1
+    (checkout / "README.md").write_text(PAGE.replace("peers", "features"), encoding="utf-8")
+    before = pages(checkout)
+    assert write(checkout) == 1
     assert "no figures for 'features'" in capsys.readouterr().err
-    assert "old" in page.read_text(encoding="utf-8")
-    assert not (tmp_path / "page").exists()
+    assert pages(checkout) == before
+    assert not (checkout / command.FOLDER).exists()
 
 
-def test_a_file_that_is_no_run_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(PAGE, encoding="utf-8")
-    (tmp_path / "out.json").write_text("[1]", encoding="utf-8")
-    assert command.main([str(page), str(tmp_path / "out.json")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert page.read_text(encoding="utf-8") == PAGE
+def test_a_file_that_is_no_run_is_an_error_of_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("[1]", "no JSON", '{"machine": {}}', '{"machine": {}, "results": [3]}'):
+        (checkout / "out.json").write_text(text, encoding="utf-8")
+        assert write(checkout) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert pages(checkout) == [PAGE, PAGE]
 
 
 def test_a_place_that_no_table_has_is_an_error() -> None:
@@ -99,14 +115,15 @@ def test_a_place_that_no_table_has_is_an_error() -> None:
         command.filled("<!-- run: nothing -->\n<!-- end of run -->", {})
 
 
-def test_the_page_in_the_documentation_is_that_of_its_run() -> None:
-    run = json.loads((DOCS / "performance" / "run.json").read_text(encoding="utf-8"))
-    figures = [Figure.of_json(record) for record in run["results"]]
-    page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    assert "<!-- run: targets -->" in page
-    assert command.filled(page, tables(run["machine"], figures)) == page
+def test_the_pages_here_are_those_of_their_run() -> None:
+    machine, figures = read_run(CHECKOUT / command.FOLDER / "run.json")
+    parts = tables(machine, figures)
+    for text in (written := pages(CHECKOUT)):
+        assert command.filled(text, parts) == text
+    assert "<!-- run: targets -->" in written[0]
+    assert "<!-- run: short -->" in written[1]
     drawn = pictures(figures)
     assert set(drawn) == {f"{bars.name}.svg" for bars in BARS}
     for name, picture in drawn.items():
-        assert (DOCS / "performance" / name).read_text(encoding="utf-8") == picture
-        assert f"(performance/{name})" in page
+        assert (CHECKOUT / command.FOLDER / name).read_text(encoding="utf-8") == picture
+        assert f"(performance/{name})" in written[0]

@@ -63,6 +63,7 @@ def test_one_lost_or_stray_task_is_too_many(metric: str) -> None:
         ("commands", "round_trips_per_task", 0.1, 0.11),
         ("commands", "commands_per_task", 12.0, 12.1),
         ("memory", "bytes_per_waiting_task", 200.0, 201.0),
+        ("chaos", "slowest_call", 20.0, 20.1),
         ("footprint", "worker_mb", 40.0, 40.1),
         ("footprint", "workers_mb", 100.0, 100.1),
         ("footprint", "operator_mb", 80.0, 80.1),
