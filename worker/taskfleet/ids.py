@@ -6,12 +6,13 @@ import itertools
 import os
 import re
 import socket
+from collections.abc import Iterator
 
 _PREFIX_CHARACTERS = 16
 _ID = re.compile(r"([0-9a-f]{16})([0-9a-f]{1,16})")
 
 
-def _fresh() -> tuple[str, itertools.count[int]]:
+def _fresh() -> tuple[str, Iterator[int]]:
     return os.urandom(_PREFIX_CHARACTERS // 2).hex(), itertools.count(1)
 
 
@@ -52,6 +53,11 @@ def prefix_of(task_id: str) -> str | None:
     """The prefix of the process that made an id; `None` for an id that no process of Taskfleet made."""
     found = _ID.fullmatch(task_id)
     return found[1] if found else None
+
+
+def order(task_id: str) -> tuple[int, str]:
+    """A sort key: ids of one process in the order in which it made them."""
+    return len(task_id), task_id
 
 
 def near(task_id: str, distance: int) -> list[str]:

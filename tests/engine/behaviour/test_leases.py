@@ -282,6 +282,46 @@ async def test_a_claim_whose_reply_is_lost_goes_back_although_the_worker_claims_
     assert await handle.result(timeout=10) == 1
 
 
+async def test_claims_whose_reply_is_lost_go_back_in_order(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a worker drains while a claim that it has sent along is on its way."""
+    lost: list[int] = []
+    ran: list[int] = []
+    claim = queue.broker.step_when_called
+
+    async def without_reply(*args: Any) -> None:
+        *others, take = args
+
+        def take_unless_lost(reply: StepReply) -> None:
+            if reply.claims:
+                lost.append(len(reply.claims))
+            else:
+                take(reply)
+
+        await claim(*others, take_unless_lost)
+        if lost:
+            await asyncio.Event().wait()
+
+    @queue.task
+    async def note(n: int) -> None:
+        ran.append(n)
+
+    monkeypatch.setattr(queue.broker, "step_when_called", without_reply)
+    worker = await run_worker(queue, concurrency=1000)
+    await until(lambda: worker.listeners.claiming, "it waits")
+    handles = await queue.enqueue_many([note.message(n) for n in range(200)])
+    await until(lambda: lost, "it has claimed them without its knowledge")
+    assert lost == [200]
+    worker.drain()
+    await until(lambda: worker.health.stopped, "it has ended")
+    monkeypatch.undo()
+    assert (await queue.queue_stats("default")).ready == 200
+    await run_worker(queue, concurrency=1)
+    await asyncio.gather(*(handle.result(timeout=15) for handle in handles))
+    assert ran == list(range(200))
+
+
 async def test_the_shortest_of_different_leases_is_looked_after_first(queue: TaskQueue) -> None:
     await one_task(queue)
     long, short = RawWorker(queue, "long", lease_ms=60_000), RawWorker(queue, "short", lease_ms=2000)

@@ -7,6 +7,7 @@ import time
 
 from redis import exceptions as redis_exceptions
 
+from taskfleet import ids
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
@@ -79,9 +80,10 @@ class UnheardClaims:
                 (task_id, delivery) for task_id, delivery in owned if known.get(task_id) != (partition, delivery)
             ]
             # A task that makes every reply too large must not be returned again and again.
-            ids = [task_id for task_id, _ in unheard] if partition in self._most else []
-            unreadable = await self._context.broker.unreadable(partition, ids)
-            for task_id, delivery in unheard:
+            suspects = [task_id for task_id, _ in unheard] if partition in self._most else []
+            unreadable = await self._context.broker.unreadable(partition, suspects)
+            # Each goes to the head of the queue, so the last goes first: the tasks of one sender keep their order.
+            for task_id, delivery in sorted(unheard, key=lambda one: ids.order(one[0]), reverse=True):
                 if task_id in unreadable:
                     self._unstarted.bury_unread(partition, task_id, delivery)
                 else:
