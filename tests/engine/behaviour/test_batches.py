@@ -326,6 +326,28 @@ async def test_a_drain_hands_gathered_items_back_in_order_without_an_attempt(
     assert ran == [(n, 1) for n in range(10)]
 
 
+async def test_a_cancelled_worker_hands_gathered_items_back_although_it_still_waits_for_calls(
+    make_queue: MakeQueue,
+) -> None:
+    """The items that it returns call for a worker: for itself, as long as its own listener waits."""
+    queue = make_queue()
+
+    @queue.batch_task(size=10, window_ms=60_000)
+    async def work(items: list[BatchItem]) -> list[None]:
+        return [None] * len(items)
+
+    worker = Worker(queue, name="cancelled")
+    running = asyncio.create_task(worker.run())
+    await queue.enqueue_many([work.message(n) for n in range(5)])
+    await until(lambda: len(worker.batches) == 5 and worker.listeners.claiming, "they gather, and it waits for more")
+    await asyncio.sleep(0.05)  # its claim has reached Redis
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    stats = await queue.queue_stats("default")
+    assert (stats.ready, stats.in_flight) == (5, 0)
+
+
 async def test_the_end_of_the_grace_period_hands_back_running_items_too(
     make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:

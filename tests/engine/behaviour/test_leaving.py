@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from taskfleet import TaskQueue, current_task
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support.white_box import RawWorker
@@ -75,6 +77,31 @@ async def test_drain_hands_back_and_lets_running_tasks_end(make_queue: MakeQueue
     await until(lambda: worker.health.stopped, "it has ended")
     assert [await handle.status() for handle in handles] == ["succeeded"] * 2 + ["ready"] * 3
     assert worker.identity.name not in {w.name for w in await queue.broker.workers()}
+
+
+async def test_a_worker_that_ends_claims_nothing_while_it_waits_for_its_signals(
+    queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, release = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        ending.set()
+        await release.wait()
+
+    @queue.task
+    async def quick() -> None: ...
+
+    worker = await run_worker(queue)
+    await until(lambda: worker.listeners.claiming, "it waits for calls")
+    monkeypatch.setattr(worker.relays, "close", slow)
+    worker.drain()
+    await asyncio.wait_for(ending.wait(), 10)
+    handle = await quick.enqueue()
+    await asyncio.sleep(0.1)  # enough for a claim that has been sent along
+    release.set()
+    await until(lambda: worker.health.stopped, "it has ended")
+    assert not worker.held
+    assert await handle.status() == "ready"
 
 
 async def test_drain_requeues_tasks_that_outlast_the_grace_period(make_queue: MakeQueue, run_worker: RunWorker) -> None:

@@ -278,8 +278,9 @@ class Worker:
     async def _end(self, started: list[Middleware]) -> None:
         self.health.draining = True
         self._unwatch()
+        await end(self.listeners.tasks)  # before all that takes time: nobody would start or return what they claim now
         await self.relays.close()
-        await end({*self.listeners.tasks, *self.background.tasks})
+        await end(self.background.tasks)
         await self.unheard.settle()
         self.deadlines.close()
         self.reports.flush(all_of_them=True)
@@ -314,7 +315,8 @@ class Worker:
         self.end_grace()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
-                while self.slots.running or self.outbox:
+                while not self._is_empty():
+                    self.dispatcher.hand_back()  # a listener can have claimed what has just been returned
                     if partition := next(iter(self.outbox), None):
                         await self.claimer.call(partition, 0)
                     else:
