@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Self
+from typing import Any
 
 from taskfleet import TaskQueue, ids
 from taskfleet.errors import BrokerConnectionError, QueueFullError, TaskQueueError, TaskTimeoutError
@@ -36,7 +36,7 @@ class NotedIds:
 
     def __init__(self, notes: Ledger) -> None:
         self._notes = notes
-        self._count = ids._count
+        self._numbers = ids._count
         self._expected: list[tuple[int, str, str]] = []
         self._given: list[str] = []
 
@@ -46,11 +46,11 @@ class NotedIds:
         self._given = []
         return self._given
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[int]:
         return self
 
     def __next__(self) -> int:
-        number = next(self._count)
+        number = next(self._numbers)
         self._given.append(f"{ids.prefix()}{number:x}")
         if len(self._given) == len(self._expected):
             at = now()
@@ -78,7 +78,7 @@ class ChaosProducer:
         self._seed = seed
         self._notes = Ledger(ledger_folder(), f"producer-p{number}")
         self._ids = NotedIds(self._notes)
-        ids._count = self._ids  # type: ignore[assignment]
+        ids._count = self._ids
         # A workflow that a killed sender left unfinished is dropped within the run, not ten minutes later.
         workflow_sender._CONFIRMED_WITHIN_MS = int(WHOLE_WITHIN_SECONDS * 1000)
         self._queue = TaskQueue.from_config(queues=queues())
