@@ -16,7 +16,7 @@ from taskfleet.travel.value import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.kinds import queues
-from tests.chaos.stories import EndRecord, Run, Story, Surroundings, Window, slot_of
+from tests.chaos.stories import STARVED, EndRecord, Run, Story, Surroundings, Window, slot_of
 from tests.chaos.workload import KIND_OF_PART
 
 _CHUNK = 1000
@@ -102,7 +102,7 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
             if run_ended is not None:
                 run_ended.ended, run_ended.how = at, rest[2]
         elif verb == "starved":
-            windows.append(Window(slot_of(process), at, rest[0], "did not get to run"))
+            windows.append(Window(slot_of(process), at, rest[0], STARVED))
     return windows
 
 

@@ -24,7 +24,7 @@ from tests.chaos.kinds import LEASE_SECONDS, POISONED
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.old_version import OldVersion
 from tests.chaos.slow_calls import SlowCalls
-from tests.chaos.stories import DRAINED
+from tests.chaos.stories import DRAINED, SLOW
 from tests.support.redis_server import RedisServer, free_port
 
 PREFIX = "chaos"
@@ -206,7 +206,7 @@ class ChaosFleet:
                 with contextlib.suppress(redis_exceptions.RedisError, OSError):
                     await redis.ping()
                 if (answered := now()) - asked > LEASE_SECONDS / 6:
-                    self._notes.note("fault", asked, answered, "starved", "redis", 0, "*")
+                    self._notes.note("fault", asked, answered, SLOW, "redis", 0, "*")
 
     # Faults.
 

@@ -187,7 +187,8 @@ def explanation(older: Run, newer: Run, around: Surroundings) -> str | None:
     asked = around.draining.get(process)
     if older.how == "cut" and asked is not None and older.ended is not None and asked <= older.ended:
         return HANDED_BACK
-    # A live worker renews each third of the lease: only one that could not for the rest of it loses its tasks.
+    # A live worker renews each third of the lease. So the last renewal is at most that old when the trouble begins, and
+    # the next comes about half a second after its end: only trouble that lasts for the rest of the lease costs it.
     if around.out_of_reach(process, older.began, newer.began) >= around.lease / 2:
         return "its worker was out of reach"
     return None

@@ -75,6 +75,18 @@ class Window:
 
 
 DRAINED = "drained"  # how a worker ended that left nothing behind
+STARVED = "did not get to run"  # a process
+SLOW = "starved"  # the proxy and Redis, and so everyone
+BUSY = {STARVED, SLOW}  # windows that the machine made, and no fault
+_PAUSE_SECONDS = 0.5  # pauses of a busy machine that are closer are one
+
+
+def starved_seconds(passed: float, worked: float) -> float:
+    """How long of `passed` seconds a process got no processor time, when its threads have used `worked` of it.
+
+    A process that works all the time, and lets one of its threads wait, has only itself to blame.
+    """
+    return passed - worked
 
 
 def slot_of(process: str) -> str:
@@ -100,35 +112,45 @@ class Surroundings:
         self._of: dict[str, list[Window]] = defaultdict(list)
         for window in windows:
             (self._everywhere if window.slot == "*" else self._of[window.slot]).append(window)
+        self._patience = (
+            lease / 3 + 0.5
+        )  # within reach for as long, a worker renews: each third of a lease, or its retry
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     def spans(self, process: str) -> list[tuple[float, float]]:
-        """When the process was out of reach, in order. Spans closer than a renewal and a reconnection are one."""
+        """When the process was out of reach, in order. Spans with no room for a renewal between them are one.
+
+        A connection that broke is made again, and the renewal tried again, some time after the trouble. A machine that
+        was busy breaks nothing: what waited is answered at once, and many short pauses together cost no lease.
+        """
         slot = slot_of(process)
         spans = self._spans.get(slot)
         if spans is None:
-            merged: list[tuple[float, float]] = []
-            patience = self.lease / 3 + 0.5
-            windows = sorted((window.start, window.end) for window in (*self._everywhere, *self._of.get(slot, ())))
-            for start, end in windows:
-                if merged and start - merged[-1][1] <= patience:
-                    merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            spans = self._spans[slot] = []
+            until = 0.0  # a window that begins by then belongs to the span before it
+            for window in sorted((*self._everywhere, *self._of.get(slot, ())), key=lambda window: window.start):
+                if spans and window.start <= until:
+                    spans[-1] = spans[-1][0], max(window.end, spans[-1][1])
                 else:
-                    merged.append((start, end))
-            spans = self._spans[slot] = merged
+                    spans.append((window.start, window.end))
+                until = max(until, window.end + (_PAUSE_SECONDS if window.what in BUSY else self._patience))
         return spans
 
     def out_of_reach(self, process: str, start: float, end: float) -> float:
-        """The longest span (s) that touches [start, end]."""
+        """The longest span (s) that can have cost a lease of [start, end].
+
+        What comes after `end` does not count: by then the lease was lost. A span before `start` counts when it can have
+        held up the reply to the claim: then the task begins soon after it, or its worker hears of the loss.
+        """
         longest = 0.0
         spans = self.spans(process)
         for i in range(bisect_right(spans, (end, float("inf"))) - 1, -1, -1):
-            if spans[i][1] < start - self.lease:
+            first, last = spans[i]
+            if last < start - self._patience:
                 break
-            longest = max(longest, spans[i][1] - spans[i][0])
+            longest = max(longest, min(last, end) - first)
         return longest
 
     def out_of_reach_within(self, process: str, start: float, end: float) -> float:
         """How many seconds of [start, end] the process was out of reach, the time to notice counted in."""
-        patience = self.lease / 3 + 0.5
-        return sum(max(0.0, min(end, last + patience) - max(start, first)) for first, last in self.spans(process))
+        return sum(max(0.0, min(end, last + self._patience) - max(start, first)) for first, last in self.spans(process))

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 import pytest
 
 from tests.chaos.reconcile import Judgement, Rules, judge
-from tests.chaos.stories import DRAINED, Answer, Ending, EndRecord, Run, Story, Surroundings, Window
+from tests.chaos.stories import (
+    BUSY,
+    DRAINED,
+    Answer,
+    Ending,
+    EndRecord,
+    Run,
+    Story,
+    Surroundings,
+    Window,
+    starved_seconds,
+)
 
 LEASE = 3.0
 QUIET = Surroundings(lease=LEASE)
@@ -124,10 +135,37 @@ def test_a_long_time_out_of_reach_explains_a_repetition_and_a_moment_does_not() 
     assert "nothing explains" in defect(twice, another_day)
 
 
+def test_trouble_after_the_repetition_or_long_before_the_execution_explains_nothing() -> None:
+    twice = story(run(1), run(2, began=14.0, process="worker-w2.8"))
+    for start, end in ((13.5, 17.5), (14.0, 17.5), (5.0, 8.4)):
+        around = Surroundings(lease=LEASE, windows=[Window("w1", start, end, "stall")])
+        assert "nothing explains" in defect(twice, around)
+    # The reply to a claim came with the end of the trouble, when the lease was over.
+    late = Surroundings(lease=LEASE, windows=[Window("w1", 6.9, 9.9, "stall")])
+    assert verdict_on(twice, late).good
+
+
 def test_short_times_out_of_reach_with_no_room_for_a_renewal_between_them_are_one() -> None:
     twice = story(run(1), run(2, began=14.0))
     windows = [Window("w1", 10.0 + 0.8 * i, 10.3 + 0.8 * i, "cut") for i in range(4)]
     assert verdict_on(twice, Surroundings(lease=LEASE, windows=windows)).good
+
+
+@pytest.mark.parametrize("what", sorted(BUSY))
+def test_short_pauses_of_a_busy_machine_let_a_worker_renew_between_them(what: str) -> None:
+    twice = story(run(1), run(2, began=16.0))
+    scattered = [Window("w1", 10.0 + 1.9 * i, 10.6 + 1.9 * i, what) for i in range(3)]
+    assert "nothing explains" in defect(twice, Surroundings(lease=LEASE, windows=scattered))
+    dense = [Window("w1", 10.0 + 0.7 * i, 10.6 + 0.7 * i, what) for i in range(3)]
+    assert verdict_on(twice, Surroundings(lease=LEASE, windows=dense)).good
+    # A connection that broke meanwhile takes longer to renew.
+    broken = [*scattered, *(Window("w1", 10.6 + 1.9 * i, 10.9 + 1.9 * i, "cut") for i in range(3))]
+    assert verdict_on(twice, Surroundings(lease=LEASE, windows=broken)).good
+
+
+def test_a_process_that_works_all_the_time_is_not_starved() -> None:
+    assert starved_seconds(2.0, 0.1) == pytest.approx(1.9)
+    assert starved_seconds(2.0, 2.0) == 0
 
 
 def test_a_draining_worker_hands_back_what_it_has_cut_short() -> None:
