@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from taskfleet.redis.connection import RedisClient
@@ -15,12 +15,19 @@ _TIME_CALL = "redis.call('TIME')"
 _LAST_ARGUMENT = "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}"
 
 
+@dataclass(frozen=True)
+class _TimedScript(Script):
+    @functools.cached_property
+    def source(self) -> str:
+        source = Script(self.name).source.replace(_TIME_CALL, _LAST_ARGUMENT)
+        assert "TIME" not in source, f"{self.name}.lua asks for the time in another way"
+        return source
+
+
 @functools.cache
 def timed(script: Script) -> Script:
     """The same script, on the clock of its last argument."""
-    source = script.source.replace(_TIME_CALL, _LAST_ARGUMENT)
-    assert "TIME" not in source, f"{script.name}.lua asks for the time in another way"
-    return Script(script.name, source, hashlib.sha1(source.encode()).hexdigest())
+    return _TimedScript(script.name)
 
 
 class TimedClient(RedisClient):

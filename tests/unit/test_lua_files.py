@@ -18,7 +18,7 @@ from taskfleet.redis import scripts
 LUA = Path(scripts.__file__).parent / "lua"
 FILES = sorted(path.relative_to(LUA).with_suffix("").as_posix() for path in LUA.rglob("*.lua"))
 ENTRIES = [value.name for value in vars(scripts).values() if isinstance(value, scripts.Script)]
-ENTRIES += scripts.DOCTOR
+ENTRIES += [script.name for script in scripts.DOCTOR.values()]
 
 LUA_AND_REDIS = """
     and break do else elseif end false for function if in local nil not or repeat return then true until while

@@ -35,7 +35,7 @@ _SCRIPTS: dict[Role, tuple[Script, ...]] = {
     ),
     "doctor": (
         scripts.STATS, scripts.RESOLVE, scripts.DRAIN, scripts.SCHEDULE_ADD, scripts.SCHEDULE_LIST,
-        scripts.SCHEDULE_DUE, *map(scripts.read, scripts.DOCTOR),
+        scripts.SCHEDULE_DUE, *scripts.DOCTOR.values(),
     ),
 }  # fmt: skip
 # The commands that `RedisBroker` sends itself, beside its scripts.

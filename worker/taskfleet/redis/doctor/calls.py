@@ -82,7 +82,7 @@ class Whole(NamedTuple):
 
 
 def _call(name: str, keys: QueueKeys, args: Sequence[Any], read: Callable[[Any], R]) -> ScriptCall[R]:
-    return ScriptCall(scripts.read(f"doctor/{name}"), (*keys, *keys.schedules), args, read)
+    return ScriptCall(scripts.DOCTOR[name], (*keys, *keys.schedules), args, read)
 
 
 def _faults(partition: Partition, part: str, flat: Sequence[bytes]) -> list[Fault]:
