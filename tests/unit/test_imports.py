@@ -137,7 +137,10 @@ def test_the_layers_hold_for_imports_of_types_too() -> None:
     ("program", "unused"),
     [
         ("import taskfleet", "redis prometheus_client typer yaml cronsim uvloop kopf kubernetes"),
-        ("import taskfleet; taskfleet.TaskQueue('memory://')", "redis prometheus_client typer yaml cronsim uvloop"),
+        (
+            "import taskfleet; taskfleet.TaskQueue('memory://')",
+            "redis prometheus_client typer yaml cronsim uvloop typing_extensions ctypes",
+        ),
         ("import taskfleet; taskfleet.TaskQueue('redis://a')", "prometheus_client typer yaml cronsim uvloop"),
         ("import taskfleet.process.worker_process", "prometheus_client typer yaml cronsim kopf"),
     ],
@@ -146,3 +149,16 @@ def test_a_library_is_loaded_when_it_is_used(program: str, unused: str) -> None:
     code = f"{program}\nimport sys\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not set(unused.split()) & set(loaded)
+
+
+def test_a_script_is_read_when_it_is_first_called() -> None:
+    """The source of all of them would stay in the memory of each worker."""
+    code = (
+        "from taskfleet.redis import scripts\n"
+        "from taskfleet.runtime import worker\n"
+        "found = [each for each in vars(scripts).values() if isinstance(each, scripts.Script)]\n"
+        "print(len(found), *(each.name for each in found if 'source' in vars(each)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(done[0]) > 20
+    assert done[1:] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import subprocess
 import sys
@@ -114,11 +115,29 @@ def test_a_worker_has_imported_nothing_of_the_command_line(tmp_path: Path) -> No
     assert "taskfleet.runtime.worker" in loaded
     mine = {each for each in loaded if each.startswith("taskfleet.cli.")}
     assert mine == {
-        f"taskfleet.cli.{name}"
-        for name in ("extras", "failing", "redirecting", "traces", "worker_command", "worker_options", "worker_run")
+        f"taskfleet.cli.{name}" for name in ("extras", "redirecting", "worker_command", "worker_options", "worker_run")
     }
     others = (
         "pydantic typer click rich yaml prometheus_client fastapi uvicorn "
         "kopf aiohttp taskfleet_operator taskfleet_dashboard"
     )
     assert not loaded & set(others.split())
+
+
+UNUSED = """
+inspection.decoding inspection.listing inspection.reading inspection.retrying inspection.task_info inspection.waiting
+process.burst process.families process.merged_figures process.metrics process.probes process.supervisor
+producer.workflow_sender
+runtime.executors.process_child runtime.executors.process_connection runtime.executors.process_frames
+scheduling.record scheduling.timing
+tasks.class_task travel.annotated validated_sections
+"""
+
+
+def test_a_worker_has_imported_no_feature_that_it_does_not_use(tmp_path: Path) -> None:
+    assert not modules_of(tmp_path) & {f"taskfleet.{name}" for name in UNUSED.split()}
+
+
+@pytest.mark.parametrize("name", UNUSED.split())
+def test_each_of_these_modules_is_there(name: str) -> None:
+    assert importlib.util.find_spec(f"taskfleet.{name}") is not None

@@ -11,7 +11,6 @@ A child either runs a command of its own (`Child`), or goes on with the code and
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import signal
@@ -29,7 +28,6 @@ logger = showing.logger("taskfleet.process")
 _VARIABLE = "TASKFLEET_PARENT_PIPE"
 _DRAIN, _HURRY = b"d", b"h"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ChildProcess:
@@ -213,16 +211,30 @@ def _exit() -> None:
 def end_with(parent: int, number: signal.Signals) -> None:
     """Have the kernel send this process `number` when the process `parent`, which started it, ends (Linux only).
 
-    The kernel watches the thread that started this process, so that thread must live as long as the parent does. The
-    function also runs between fork and exec, where another thread of the parent may have held any lock, so it imports
-    and loads no module.
+    The kernel watches the thread that started this process, so that thread must live as long as the parent does.
     """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os._exit(0)  # the parent ended before the kernel knew
+    _end_with(parent, number, _prctl())
 
 
 def ends_with_this_process(number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
     """A `preexec_fn` for `subprocess.Popen`: the child gets `number` when the process that calls this function ends."""
-    return functools.partial(end_with, os.getpid(), number)
+    return functools.partial(_end_with, os.getpid(), number, _prctl())
+
+
+@functools.cache
+def _prctl() -> Callable[[int, int], object] | None:
+    """The kernel's function; `None` where there is none."""
+    if sys.platform != "linux":
+        return None
+    import ctypes  # only here: it takes 0.4 MB of memory, and a worker starts no child before it has a task for it
+
+    return ctypes.CDLL(None).prctl
+
+
+def _end_with(parent: int, number: signal.Signals, prctl: Callable[[int, int], object] | None) -> None:
+    """`end_with`. It also runs between fork and exec, where another thread of the parent may have held any lock, so it
+    imports and loads no module."""
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(0)  # the parent ended before the kernel knew

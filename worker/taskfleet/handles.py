@@ -7,11 +7,9 @@ import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Never, Protocol, SupportsIndex, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, SupportsIndex, TypeVar, cast
 
-import typing_extensions
-
-from taskfleet import checks, context, sync
+from taskfleet import checks, context, sync, type_variables
 from taskfleet.cancellation import end
 from taskfleet.completions import Completions, EndEvent
 from taskfleet.errors import (
@@ -22,8 +20,7 @@ from taskfleet.errors import (
     TaskExecutionError,
     TaskNotFoundError,
 )
-from taskfleet.inspection.reading import Reader, Source
-from taskfleet.inspection.task_info import TaskInfo
+from taskfleet.inspection.source import Source
 from taskfleet.protocol import result_record
 from taskfleet.protocol.dead_letter import DeadLetter, timeout_in
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -31,10 +28,13 @@ from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.status import Status
 from taskfleet.travel.value import Value
 
+if TYPE_CHECKING:
+    from taskfleet.inspection.task_info import TaskInfo
+
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 # `GroupHandle` alone is that of a group with any results.
-Results_co = typing_extensions.TypeVar("Results_co", bound=tuple[Any, ...], covariant=True, default=tuple[Any, ...])
+Results_co = type_variables.TypeVar("Results_co", bound=tuple[Any, ...], covariant=True, default=tuple[Any, ...])
 
 _ANY = Value(Any, "result")
 # Redis does not guarantee the delivery of a completion, so a waiting caller also checks from time to time.
@@ -138,6 +138,9 @@ class TaskHandle(Generic[R_co]):
         Errors: `TaskNotFoundError` for an id that never existed, or of which nothing is kept any more. What cannot be
         read, for lack of a key or because it is too large, is `None`, and `problem` says why.
         """
+        # Imported only here: a worker has no use for it.
+        from taskfleet.inspection.reading import Reader
+
         partition = await self.locate()
         found = await Reader(self._connections).one(partition, self.id) if partition is not None else None
         if found is None:

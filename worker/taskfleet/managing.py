@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from taskfleet import checks, queue_names
 from taskfleet.application import Application
 from taskfleet.handles import TaskHandle
-from taskfleet.inspection import listing, retrying
-from taskfleet.inspection.task_info import TaskPage
 from taskfleet.protocol.dead_letter import DeadLetter
-from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import UNKNOWN, Status
-from taskfleet.protocol.worker_info import WorkerInfo
 from taskfleet.session import Sessions
+
+if TYPE_CHECKING:
+    from taskfleet.inspection.task_info import TaskPage
+    from taskfleet.protocol.stats import QueueStats
+    from taskfleet.protocol.worker_info import WorkerInfo
 
 _TEXT_CHARACTERS = 1000
 _STATES = tuple(state for state in get_args(Status) if state != UNKNOWN)
 
 
 class Managing:
-    """Every method reads or changes the queues at once; nothing is cached."""
+    """Every method reads or changes the queues at once; nothing is cached.
+
+    What reads the life of tasks is imported by the methods that use it: a worker has no use for it.
+    """
 
     application: Application
     sessions: Sessions
@@ -106,6 +110,8 @@ class Managing:
         `limit`.
         Errors: `ConfigurationError` names the argument.
         """
+        from taskfleet.inspection import listing
+
         return await listing.tasks(
             self.sessions,
             _queue(name),
@@ -131,6 +137,8 @@ class Managing:
         One call looks at about 5000 tasks (`TaskPage.examined`): while there is a cursor, there may be more.
         The other arguments and the errors are those of `list_tasks`.
         """
+        from taskfleet.inspection import listing
+
         return await listing.search(
             self.sessions,
             checks.key("text", text, what="a text to search for"),
@@ -147,6 +155,8 @@ class Managing:
         Returns false for a task that has not ended, which runs anyway. Errors: `TaskStateError` says why a task that
         has ended otherwise cannot be retried, `TaskNotFoundError` that there is none.
         """
+        from taskfleet.inspection import retrying
+
         task_id = checks.key("task_id", task_id, what="an id")
         partition = await TaskHandle[object](self.sessions, task_id, None).locate()
         return await retrying.retry(self.sessions, partition, task_id)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import os
 import threading
@@ -23,6 +22,7 @@ from taskfleet import background
 from taskfleet.application import Application
 from taskfleet.completions import Completions
 from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.keeping import never_finalise
 from taskfleet.options import QueueOptions
 from taskfleet.producer.producer import Producer
 from taskfleet.protocol.broker import Broker, Renewer
@@ -269,7 +269,7 @@ class Sessions:
                     os.close(descriptor)
             # The transports still hold the numbers of their sockets, which new files of the child now get, and the loop
             # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+            never_finalise(session)
 
 
 async def _until_its_loop_ends(

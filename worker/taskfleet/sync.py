@@ -14,7 +14,6 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import ctypes
 import os
 import selectors
 import threading
@@ -24,6 +23,7 @@ from typing import Any, TypeVar, cast
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.errors import BrokerConnectionError, EventLoopRunningError
+from taskfleet.keeping import never_finalise
 
 R = TypeVar("R")
 
@@ -147,7 +147,7 @@ class _LoopThread:
                 os.close(key.fd)
         # The transports still hold the numbers of their sockets, which new files of the child now get, and the loop
         # holds the epoll of the parent. None of these objects may ever be finalised, not even at exit.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+        never_finalise(self)
 
 
 _lock = threading.Lock()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from taskfleet import logs, showing
 from taskfleet.child_process import Parent
-from taskfleet.cli import failing, redirecting, worker_command
+from taskfleet.cli import redirecting, worker_command
 from taskfleet.cli.worker_options import WorkerOptions
 from taskfleet.errors import ConfigurationError, TaskQueueError
 from taskfleet.process import figures_pipe, requests
@@ -35,6 +35,8 @@ def main(options: WorkerOptions) -> int:
         logs.configure(default="WARNING")
         return run(options)
     except TaskQueueError as error:
+        from taskfleet.cli import failing
+
         return failing.told(error, redis=bool(options.redis))
 
 

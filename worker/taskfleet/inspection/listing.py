@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from taskfleet import checks, foreign
 from taskfleet.errors import BrokerConnectionError, ConfigurationError
-from taskfleet.inspection.reading import PAGE_BYTES, Reader, Source
+from taskfleet.inspection.reading import PAGE_BYTES, Reader
+from taskfleet.inspection.source import Source
 from taskfleet.inspection.task_info import TaskInfo, TaskPage
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.status import Status

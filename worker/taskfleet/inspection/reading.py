@@ -5,18 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from taskfleet import ids
 from taskfleet.errors import SerializationError
 from taskfleet.inspection import decoding
 from taskfleet.inspection.decoding import End
+from taskfleet.inspection.source import Source
 from taskfleet.inspection.task_info import AttemptError, TaskInfo
 from taskfleet.inspection.waiting import Surroundings, sentence
-from taskfleet.options import QueueOptions
 from taskfleet.protocol import attempt_errors, result_record
 from taskfleet.protocol.attempt_errors import StoredError
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.sealing import Seal
@@ -32,24 +31,6 @@ _NEAR, _NEAR_IN_PAGES = 200, 20
 _MOST_PARTITIONS, _MOST_PARTITIONS_IN_PAGES = 64, 4
 _MOST_SCANNED = 20_000
 _MOST_OTHERS = 20  # tasks that it waits for, of which the state is read
-
-
-class Source(Protocol):
-    """The port to the queues, used anew at each call."""
-
-    @property
-    def broker(self) -> Broker: ...
-
-    @property
-    def seal(self) -> Seal: ...
-
-    def known_options_of(self, name: str) -> QueueOptions:
-        """The options of a queue, as far as this program knows them."""
-        ...
-
-    def max_retries_of(self, task: str) -> int | None:
-        """The option of a task; `None` for a task that this program does not know."""
-        ...
 
 
 class _Told(NamedTuple):

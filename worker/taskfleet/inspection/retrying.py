@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskfleet.errors import TaskNotFoundError, TaskStateError
-from taskfleet.inspection.reading import Source
+from taskfleet.inspection.source import Source
 from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.result_record import CANCELLED

@@ -2,6 +2,8 @@
 
 A report is one line of JSON: what the process says of its health, and its families. One comes each second, and a last
 one when the work is done. What a process has reported before it is killed stays in the pipe.
+
+Families are imported when there is a report: a worker without a supervisor makes none.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from taskfleet import showing
-from taskfleet.process.families import Family, dumped, loaded, to_json
+
+if TYPE_CHECKING:
+    from taskfleet.process.families import Family
 
 logger = showing.logger("taskfleet.worker")
 
@@ -64,6 +69,8 @@ class FiguresSender:
             os.close(self._descriptor)
 
     def _send(self) -> None:
+        from taskfleet.process.families import dumped, to_json
+
         report = self._report()
         left = to_json({"alive": report.not_alive, "ready": report.not_ready, "families": dumped(report.families)})
         while left:
@@ -115,6 +122,8 @@ class FiguresReader:
 
     def report(self) -> FiguresReport | None:
         """The last report, None before the first."""
+        from taskfleet.process.families import loaded
+
         line = self._latest
         if not line:
             return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.child_process import Parent
-from taskfleet.process import burst, event_loop, exiting, requests
+from taskfleet.process import event_loop, exiting, requests
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker
 
@@ -115,7 +115,11 @@ async def _run(queue: TaskQueue, options: ProcessOptions, parent: Parent) -> int
     try:
         if queue.settings.scheduler.enabled and not options.burst:
             await queue.start_scheduler()
-        watch = asyncio.create_task(burst.end_when_empty(worker)) if options.burst else None
+        watch = None
+        if options.burst:
+            from taskfleet.process import burst
+
+            watch = asyncio.create_task(burst.end_when_empty(worker))
         try:
             await worker.run()
         finally:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet import background
 from taskfleet.application import Application
 from taskfleet.backoff import until_room
 from taskfleet.errors import SerializationError, TaskQueueError
-from taskfleet.handles import HandleFactory, TaskHandle
+from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
 from taskfleet.producer.bulk import BulkSender
 from taskfleet.producer.item_encoder import ItemEncoder
-from taskfleet.producer.workflow_sender import WorkflowSender
 from taskfleet.protocol import bounds
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import ClockUnknownError
@@ -22,13 +21,17 @@ from taskfleet.protocol.item import ITEM_ID, Item
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.tasks.message import Message
 
+if TYPE_CHECKING:
+    from taskfleet.workflows import WorkflowPlan
+
 _UNPACKABLE = (TypeError, ValueError, OverflowError)
 
 
 class Producer:
-    """Sends the tasks of one application. `many` and `plain_calls` send a bulk, `workflow` a workflow."""
+    """Sends the tasks of one application. `many` and `plain_calls` send a bulk."""
 
     def __init__(self, application: Application, broker: Broker, handle: HandleFactory) -> None:
+        self._application = application
         self._options_of = application.options_of
         self._broker = broker
         self._handle = handle
@@ -39,7 +42,6 @@ class Producer:
         bulks = BulkSender(application, broker, self._encoder, handle)
         self.many = bulks.send
         self.plain_calls = bulks.send_plain_calls
-        self.workflow = WorkflowSender(application, broker, self._encoder, handle).send
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message. Messages of one turn of the event loop share a call to Redis."""
@@ -58,6 +60,13 @@ class Producer:
         else:
             task_id = await self._send(partition, item, rules.max_length)
         return self._handle(task_id, partition, message.task.signature.result)
+
+    async def workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
+        """Send a workflow."""
+        # Imported only here: most workers send none.
+        from taskfleet.producer.workflow_sender import WorkflowSender
+
+        return await WorkflowSender(self._application, self._broker, self._encoder, self._handle).send(plan)
 
     async def _send(self, partition: Partition, item: Item, max_length: int) -> str:
         """Send an item at once, or with the others that gather while a call to its partition is in progress.

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
-from taskfleet.protocol.clock import Clock
-from taskfleet.protocol.figures import Figures, Horizons
-from taskfleet.protocol.introductions import Run
-from taskfleet.protocol.item import Edge, Item
-from taskfleet.protocol.outcome import Outcome
-from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.progress import ProgressReport
-from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
-from taskfleet.protocol.sealing import Seal
-from taskfleet.protocol.signal import Signal
-from taskfleet.protocol.stats import QueueStats
-from taskfleet.protocol.status import TaskStatus
-from taskfleet.protocol.task_record import Inspection, Place, Structure
-from taskfleet.protocol.worker_info import HeartbeatFields, WorkerInfo
-
 if TYPE_CHECKING:
+    # Ports need no class when they run: a worker does without many of these.
     from taskfleet.options import QueueOptions
+    from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
+    from taskfleet.protocol.clock import Clock
+    from taskfleet.protocol.figures import Figures, Horizons
+    from taskfleet.protocol.introductions import Run
+    from taskfleet.protocol.item import Edge, Item
+    from taskfleet.protocol.outcome import Outcome
+    from taskfleet.protocol.partitions import Partition
+    from taskfleet.protocol.progress import ProgressReport
+    from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
+    from taskfleet.protocol.sealing import Seal
+    from taskfleet.protocol.signal import Signal
+    from taskfleet.protocol.stats import QueueStats
+    from taskfleet.protocol.status import TaskStatus
+    from taskfleet.protocol.task_record import Inspection, Place, Structure
+    from taskfleet.protocol.worker_info import HeartbeatFields, WorkerInfo
 
 
 class Schedules(Protocol):

@@ -1,23 +1,28 @@
-"""Read access to queues in Redis: figures, workers, dead letters, and single tasks."""
+"""Read access to queues in Redis: figures, workers, dead letters, and single tasks.
+
+The records of figures are imported by the methods that make them: a worker reads none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError, TaskQueueError
 from taskfleet.protocol import bounds, dead_letter
-from taskfleet.protocol.figures import Figures, Horizons
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.protocol.stats import QueueStats, ServerMemory
 from taskfleet.protocol.status import TaskStatus
 from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.redis import replies
 from taskfleet.redis.calls import operations, tasks
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.queue_calls import QueueCalls
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.figures import Figures, Horizons
+    from taskfleet.protocol.stats import QueueStats, ServerMemory
 
 _LETTERS_TOGETHER = 100
 _FIGURES_TOGETHER = 256
@@ -51,6 +56,8 @@ class Views(QueueCalls):
 
     async def figures(self, horizons: Mapping[str, Horizons], *, workers: bool = True) -> Figures:
         """The figures of all these queues, each with its horizons, and all workers, or none."""
+        from taskfleet.protocol.figures import Figures
+
         skipped = self.skipped.counts.total()
         stats, failures = await self._stats(horizons)
         beats = await self.workers() if workers else []
@@ -61,6 +68,8 @@ class Views(QueueCalls):
 
     async def _stats(self, horizons: Mapping[str, Horizons]) -> tuple[dict[str, QueueStats], dict[str, TaskQueueError]]:
         """The figures of the queues that can be read, and the errors of the others."""
+        from taskfleet.protocol.stats import QueueStats
+
         if not horizons:
             return {}, {}
         listed = {partition for partition in await self.partitions() if queue_of(partition) in horizons}
@@ -178,6 +187,8 @@ class Views(QueueCalls):
 
 
 def _memory_of(client: Any, info: dict[str, Any]) -> ServerMemory:
+    from taskfleet.protocol.stats import ServerMemory
+
     where = client.connection_pool.connection_kwargs
     address = f"{where['host']}:{where.get('port')}" if where.get("host") else str(where.get("path", ""))
     used, most = (value if isinstance(value := info.get(name), int) else 0 for name in ("used_memory", "maxmemory"))

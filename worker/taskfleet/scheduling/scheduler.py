@@ -24,8 +24,6 @@ from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import Due, Entry, ScheduleState, SpecHead, Tick, TickPosition, TickReply
 from taskfleet.redis.redis_errors import connection_error, is_transient
-from taskfleet.scheduling.record import ScheduleSpec
-from taskfleet.scheduling.timing import judge
 from taskfleet.supervising import supervise
 
 logger = showing.logger("taskfleet.scheduler")
@@ -202,6 +200,10 @@ class Scheduler:
 
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
         """The tick of a due schedule; `None` for a schedule that this version cannot read."""
+        # Imported only here: most fleets have no schedule.
+        from taskfleet.scheduling.record import ScheduleSpec
+        from taskfleet.scheduling.timing import judge
+
         assert entry.tick_ms is not None
         try:
             spec, state = ScheduleSpec.unpack(entry.spec), ScheduleState.unpack(entry.state)

@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-import typing_extensions
-
-from taskfleet import checks
+from taskfleet import checks, type_variables
 from taskfleet.context import TaskContext
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.tasks import dependency_plan, depends
@@ -26,7 +24,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 V = TypeVar("V")
 # An item without a class of its own has no value.
-Value_co = typing_extensions.TypeVar("Value_co", covariant=True, default=Any)
+Value_co = type_variables.TypeVar("Value_co", covariant=True, default=Any)
 
 
 @dataclass(frozen=True, slots=True)

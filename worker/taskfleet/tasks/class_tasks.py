@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typing_extensions
-
 from taskfleet.tasks.member import TypedResult
 
 if TYPE_CHECKING:
+    import typing_extensions
+
     from taskfleet.tasks.class_task import Task
     from taskfleet.tasks.message import Message
 

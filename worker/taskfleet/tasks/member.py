@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import typing_extensions
-
+from taskfleet import type_variables
 from taskfleet.handles import TaskHandle
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 Handle_co = TypeVar("Handle_co", covariant=True)
 # `Task` alone is one with any result.
-Result_co = typing_extensions.TypeVar("Result_co", covariant=True, default=Any)
+Result_co = type_variables.TypeVar("Result_co", covariant=True, default=Any)
 
 
 class NoTaskBefore:

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import typing_extensions
-
-from taskfleet import checks, ids, queue_names
+from taskfleet import checks, ids, queue_names, type_variables
 from taskfleet.errors import ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, envelope, result_record
 from taskfleet.protocol.item import KEEP_EXISTING, MODE_OF, Extras, Item
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 # What a partial message takes from the task before it. Others take anything: they have all their arguments.
-First_contra = typing_extensions.TypeVar("First_contra", contravariant=True, default=object)
+First_contra = type_variables.TypeVar("First_contra", contravariant=True, default=object)
 
 # `dict` itself: calling the alias dict[str, str] takes ten times as long, for every message.
 _new_dict: Callable[[], dict[str, str]] = dict
@@ -49,6 +47,14 @@ class Message(TaskCall[First_contra, R_co], Generic[R_co, First_contra]):
     kwargs: dict[str, Any]
     options: TaskOptions  # the options of the task, overridden by those of this call
     headers: dict[str, str] = field(default_factory=_new_dict)  # set by middleware
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, types: Any) -> Any:
+            """`Message[int]` is a `Message[int, object]`."""
+            types = types if isinstance(types, tuple) else (types,)
+            # Not super() alone: a dataclass with slots is another class than the one that this function was made in.
+            return super(Message, cls).__class_getitem__(types if len(types) > 1 else (*types, object))
 
     @property
     def queue(self) -> str:

@@ -7,15 +7,12 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import typing_extensions
-
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope, result_record
 from taskfleet.protocol.envelope import TypedForm
 from taskfleet.tasks import depends
 from taskfleet.travel.value import Value
 
-_UNPACK: tuple[Any, ...] = (typing.Unpack, typing_extensions.Unpack)
 _LATER: Any = object()  # stands for an argument that arrives later
 
 
@@ -54,7 +51,7 @@ class Signature:
             if parameter.kind is parameter.VAR_KEYWORD and (options := _typed_dict_of(annotation)) is not None:
                 required += self._take_options(options)
                 continue
-            unpacked = typing.get_origin(annotation) in _UNPACK
+            unpacked = _is_unpacked(annotation)
             value = Value(Any if unpacked else annotation, f"task {name!r}, parameter {parameter.name!r}")
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self._rest = value
@@ -202,7 +199,7 @@ class Signature:
     def _take_options(self, options: Any) -> int:
         """Take the names of `**options: Unpack[Options]` as parameters; returns how many must be given."""
         required: set[str] = set(options.__required_keys__)
-        for name, hint in typing_extensions.get_type_hints(options, include_extras=True).items():
+        for name, hint in typing.get_type_hints(options, include_extras=True).items():
             marker: Any = typing.get_origin(hint)
             # Where annotations are text, the class itself does not know of the marker.
             if marker in (typing.Required, typing.NotRequired):
@@ -220,8 +217,17 @@ class Signature:
 
 def _typed_dict_of(annotation: Any) -> Any:
     """The typed dict of `**options: Unpack[Options]`, or `None`."""
+    return typing.get_args(annotation)[0] if _is_unpacked(annotation) else None
+
+
+def _is_unpacked(annotation: Any) -> bool:
     origin: Any = typing.get_origin(annotation)
-    return typing.get_args(annotation)[0] if origin in _UNPACK else None
+    if type(origin).__module__ != "typing_extensions":
+        return origin is typing.Unpack
+    # Before Python 3.12 it has an `Unpack` of its own. Imported only here: few tasks use it.
+    from typing_extensions import Unpack
+
+    return origin is Unpack
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

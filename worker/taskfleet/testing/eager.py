@@ -183,10 +183,9 @@ class EagerProducer(Producer):
     def __init__(self, run: EagerRun, application: Application, broker: Broker, handle: HandleFactory) -> None:
         super().__init__(application, broker, handle)
         self._run = run
-        self._send_many, self._send_workflow = self.many, self.workflow
+        self._send_many = self.many
         self.many = self._many
         self.plain_calls = self._no_plain_calls
-        self.workflow = self._workflow
 
     async def one(self, message: Message[Any]) -> TaskHandle[Any]:
         """Send one message and run it."""
@@ -202,8 +201,8 @@ class EagerProducer(Producer):
     async def _no_plain_calls(self, task: Definition, options: TaskOptions, calls: Sequence[tuple[Any, ...]]) -> None:
         """All calls become messages, which are run."""
 
-    async def _workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
-        end = await self._send_workflow(plan)
+    async def workflow(self, plan: WorkflowPlan) -> TaskHandle[Any] | GroupHandle:
+        end = await super().workflow(plan)
         # Of all nodes, since what ends a workflow is cancelled, and has no error of its own, when one before it fails.
         await self._ran([node.id for node in plan.nodes])
         return end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from taskfleet.application import Application
-from taskfleet.inspection.reading import Source
+from taskfleet.inspection.source import Source
 from taskfleet.protocol.broker import Broker
 
 

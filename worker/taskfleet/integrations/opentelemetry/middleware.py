@@ -26,7 +26,7 @@ from taskfleet.integrations.opentelemetry.sampling import Sampling
 from taskfleet.middleware import CallNext, OptionalMiddleware, SendNext
 from taskfleet.protocol.sealing import Seal
 from taskfleet.retry import RetryLater
-from taskfleet.runtime.executors.process_executor import ChildError
+from taskfleet.runtime.executors.process_answers import ChildError
 from taskfleet.session import Sessions
 from taskfleet.tasks.message import Message
 

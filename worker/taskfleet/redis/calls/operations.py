@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.stats import QueueStats
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.keys import FleetKeys, QueueKeys
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.stats import QueueStats
 
 _LETTERS_AT_ONCE = 500
 
 
 def stats(keys: QueueKeys, *, horizon_ms: int, soon_ms: int = 0) -> ScriptCall[QueueStats]:
     """The figures of one partition. A delayed task counts as due when its time is within a horizon."""
+    from taskfleet.protocol.stats import QueueStats  # only here: a worker reads no figures
+
     return ScriptCall(scripts.STATS, (*keys, keys.schedules.ticks), (horizon_ms, soon_ms), QueueStats.of_reply)
 
 

@@ -1,4 +1,4 @@
-"""A child process that runs the functions of `executor="process"` in turn; `process_executor.py` is its parent."""
+"""A child process that runs the functions of `executor="process"` in turn. `process_connection.py` is the other end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from taskfleet.protocol import envelope
 from taskfleet.protocol.progress import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
 from taskfleet.runtime.executors import import_path, returned
+from taskfleet.runtime.executors.process_answers import class_name
 from taskfleet.runtime.executors.process_frames import (
     DROP_RESULT,
     LENGTH,
@@ -181,8 +182,3 @@ def _context(sender: _Sender, name: str, about: CallContext) -> context.TaskCont
         about.headers,
         functools.partial(sender.report, about.id),
     )
-
-
-def class_name(kind: type) -> str:
-    """The name of an exception class in messages between processes."""
-    return describing.encodable(f"{kind.__module__}:{kind.__qualname__}")

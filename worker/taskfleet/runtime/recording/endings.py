@@ -12,7 +12,7 @@ from taskfleet.errors import PayloadTooLargeError, SerializationError
 from taskfleet.protocol import call_settings, dead_letter, outcome
 from taskfleet.retry import RetryLater, delay_ms
 from taskfleet.runtime.executors import returned
-from taskfleet.runtime.executors.process_executor import ChildError, ProcessDiedError
+from taskfleet.runtime.executors.process_answers import ChildError, ProcessDiedError
 from taskfleet.runtime.executors.returned import PLAIN_TYPES
 from taskfleet.runtime.recording import retrying
 from taskfleet.runtime.recording.hook_calls import HookCalls

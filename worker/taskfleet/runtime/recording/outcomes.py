@@ -10,7 +10,7 @@ from taskfleet.protocol import call_settings, dead_letter, outcome, result_recor
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.retry import MAX_SECONDS
-from taskfleet.runtime.executors.process_executor import Returned
+from taskfleet.runtime.executors.process_answers import Returned
 from taskfleet.runtime.recording.outbox import Outbox
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.job import Job

@@ -9,8 +9,7 @@ from typing import Any
 from taskfleet.protocol import call_settings
 from taskfleet.protocol.partitions import Partition
 from taskfleet.retry import DEFAULT_RETRY, MAX_SECONDS, Retry, RetryLater, seconds_of_delay
-from taskfleet.runtime.executors.process_child import class_name
-from taskfleet.runtime.executors.process_executor import ChildError
+from taskfleet.runtime.executors.process_answers import ChildError, class_name
 from taskfleet.runtime.state.job import Job
 
 

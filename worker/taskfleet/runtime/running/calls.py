@@ -7,7 +7,8 @@ from typing import Any
 
 from taskfleet.application import Application
 from taskfleet.runtime.executors import returned
-from taskfleet.runtime.executors.process_executor import Processes, Returned
+from taskfleet.runtime.executors.process_answers import Returned
+from taskfleet.runtime.executors.process_executor import Processes
 from taskfleet.runtime.executors.returned import PLAIN_TYPES
 from taskfleet.runtime.executors.threads import Threads
 from taskfleet.runtime.recording.outcomes import Outcomes
