@@ -44,7 +44,7 @@ _START = (
 )
 
 
-class Child:
+class TaskProcess:
     """One process and the socket to it."""
 
     rest: asyncio.TimerHandle  # ends the child after a long idle time
@@ -67,7 +67,7 @@ class Child:
         threading.Thread(target=self._watch, args=(loop,), name=f"taskfleet-child-{self.pid}", daemon=True).start()
 
     @classmethod
-    async def start(cls, module: str, most_bytes: int) -> Child:
+    async def start(cls, module: str, most_bytes: int) -> TaskProcess:
         """A process that has imported `module`; `ProcessDiedError` when it ended before that."""
         process, connection = _spawn()
         reader, writer = await asyncio.open_connection(sock=connection)

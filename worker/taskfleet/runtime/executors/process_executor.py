@@ -17,7 +17,7 @@ from taskfleet.runtime.executors import import_path
 from taskfleet.runtime.executors.process_answers import Returned
 
 if TYPE_CHECKING:
-    from taskfleet.runtime.executors.process_connection import Child
+    from taskfleet.runtime.executors.process_connection import TaskProcess
     from taskfleet.runtime.state.job import Job
     from taskfleet.tasks.definition import Definition
 
@@ -36,10 +36,10 @@ class Processes:
         for definition in definitions:
             if definition.options.executor == "process":
                 import_path.check(definition)
-        self._idle: list[Child] = []  # the last used child is taken first, so that the others can end
-        self._starting: set[asyncio.Task[Child]] = set()
-        self._unclaimed: list[asyncio.Task[Child]] = []  # starting children whose tasks have ended already
-        self._all: set[Child] = set()
+        self._idle: list[TaskProcess] = []  # the last used child is taken first, so that the others can end
+        self._starting: set[asyncio.Task[TaskProcess]] = set()
+        self._unclaimed: list[asyncio.Task[TaskProcess]] = []  # starting children whose tasks have ended already
+        self._all: set[TaskProcess] = set()
 
     async def call(self, job: Job, *, keep: bool) -> Returned:
         """Run the job's function; cancelling this coroutine kills its process.
@@ -59,7 +59,7 @@ class Processes:
                 self._all.discard(child)
         return child.returned(answer)
 
-    async def _take(self, module: str) -> Child:
+    async def _take(self, module: str) -> TaskProcess:
         while self._idle:
             child = self._idle.pop()
             child.rest.cancel()
@@ -78,17 +78,17 @@ class Processes:
                 self._unclaimed.append(start)
             raise
 
-    def _start(self, module: str) -> asyncio.Task[Child]:
+    def _start(self, module: str) -> asyncio.Task[TaskProcess]:
         # Imported only here: most workers never run a child.
-        from taskfleet.runtime.executors.process_connection import Child
+        from taskfleet.runtime.executors.process_connection import TaskProcess
 
         # The start does not belong to the task: another task may get the child.
-        start = background.start(Child.start(module, self._most_bytes))
+        start = background.start(TaskProcess.start(module, self._most_bytes))
         self._starting.add(start)
         start.add_done_callback(self._started)
         return start
 
-    def _started(self, start: asyncio.Task[Child]) -> None:
+    def _started(self, start: asyncio.Task[TaskProcess]) -> None:
         self._starting.discard(start)
         if not start.cancelled() and start.exception() is None:
             self._all.add(start.result())
@@ -96,15 +96,15 @@ class Processes:
             self._unclaimed.remove(start)
             self._keep(start)
 
-    def _keep(self, start: asyncio.Task[Child]) -> None:
+    def _keep(self, start: asyncio.Task[TaskProcess]) -> None:
         if not start.cancelled() and start.exception() is None:
             self._rest(start.result())
 
-    def _rest(self, child: Child) -> None:
+    def _rest(self, child: TaskProcess) -> None:
         self._idle.append(child)
         child.rest = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._retire, child)
 
-    def _retire(self, child: Child) -> None:
+    def _retire(self, child: TaskProcess) -> None:
         self._idle.remove(child)
         self._all.discard(child)
         child.close()
