@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from taskfleet.redis.connection import RedisClient
@@ -15,11 +14,9 @@ _TIME_CALL = "redis.call('TIME')"
 _LAST_ARGUMENT = "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}"
 
 
-@dataclass(frozen=True)
 class _TimedScript(Script):
-    @functools.cached_property
-    def source(self) -> str:
-        source = Script(self.name).source.replace(_TIME_CALL, _LAST_ARGUMENT)
+    def _read(self) -> str:
+        source = super()._read().replace(_TIME_CALL, _LAST_ARGUMENT)
         assert "TIME" not in source, f"{self.name}.lua asks for the time in another way"
         return source
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from taskfleet.errors import TaskQueueError
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.sorted_set import SortedSet
 from taskfleet.memory.state import QueueState
@@ -159,3 +160,19 @@ def test_the_sections_of_the_model_name_files_that_exist() -> None:
             folder = first.rpartition("/")[0]
             for name in (first, *others):
                 assert {name, f"{folder}/{name}"} & set(FILES), line
+
+
+@pytest.mark.parametrize("replaced", ["step", "step/when_called", "keys"])
+def test_a_file_that_was_replaced_under_the_process_is_refused(replaced: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process would send a script of another version, and read its replies as those of its own."""
+    kept, text_of = scripts.STEP.source, scripts.text_of
+
+    @cache
+    def other(file: str) -> str:
+        return text_of(file) + ("-- of the next version\n" if file == replaced else "")
+
+    monkeypatch.setattr(scripts, "text_of", other)
+    with pytest.raises(TaskQueueError, match=r"step\.lua among them: restart it"):
+        _ = scripts.STEP.source
+    monkeypatch.undo()
+    assert scripts.STEP.source == kept

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,11 +102,12 @@ def _short(file: str) -> str:
 
 def _near(name: str) -> list[str]:
     """A module with a similar name, found by the same search."""
+    import difflib  # for errors only
+    import pkgutil
+
     package, _, last = name.rpartition(".")
     paths = getattr(sys.modules.get(package), "__path__", None) if package else [os.getcwd()]
     known = [found.name for found in pkgutil.iter_modules(paths)] if paths else []
-    import difflib  # for errors only
-
     return [f"{package}.{near}" if package else near for near in difflib.get_close_matches(last, known, 1)]
 
 

@@ -1,4 +1,4 @@
-"""The Lua scripts, each read from its files when it is first called, and called by digest.
+"""The Lua scripts, called by digest; the text of each is read from its files when a Redis does not have it.
 
 Redis has no modules for scripts, so each script is joined from the files in `lua/`. The first lines of a file name the
 files that are joined with it:
@@ -12,33 +12,47 @@ those behind an early return.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from taskfleet.errors import TaskQueueError
 from taskfleet.redis.keys import QUEUE_PARTS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Script:
     """One Lua operation: a file in `lua/`.
 
-    Its source is read when it is first called. A worker calls a quarter of the scripts, and the source of all takes
-    0.8 MB of memory.
+    EVALSHA identifies it by `digest`, a SHA-1. Its source is read again when a Redis does not have it: the sources of
+    all scripts take 0.8 MB of memory, and a worker calls a quarter of them.
     """
 
     name: str
+    digest: str = field(init=False)
 
-    @functools.cached_property
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", _digest(self._read()))
+
+    @property
     def source(self) -> str:
+        """The text. Errors: `TaskQueueError` when it is no longer that of the process, which expects other replies."""
+        source = self._read()
+        if _digest(source) != self.digest:
+            raise TaskQueueError(
+                f"the files of Taskfleet changed while this process ran, {self.name}.lua among them: restart it"
+            )
+        return source
+
+    def _read(self) -> str:
         return "".join(text for _, text in joined(self.name))
 
-    @functools.cached_property
-    def digest(self) -> str:
-        """EVALSHA identifies scripts by their SHA-1."""
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
+def _digest(source: str) -> str:
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+_FOLDER = Path(__file__).parent / "lua"
 
 # Scripts call keys by name; `last_key` is the number of keys that belong to the queue.
 KEYS = "local {}, last_key = {}, {}\n".format(
@@ -50,10 +64,7 @@ def text_of(file: str) -> str:
     """The text of a file in `lua/`; `keys` is made from the names of the keys."""
     if file == "keys":
         return KEYS
-    data = pkgutil.get_data("taskfleet.redis", f"lua/{file}.lua")
-    if data is None:
-        raise FileNotFoundError(file)
-    return data.decode()
+    return (_FOLDER / f"{file}.lua").read_text(encoding="utf-8")
 
 
 def named(file: str, directive: str) -> list[str]:
