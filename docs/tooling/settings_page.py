@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import annotated_types
 from docs.tooling.attributes import texts_of
-from pydantic.fields import FieldInfo
 
 from taskfleet import config
+from taskfleet.plain_settings import SettingField
 from taskfleet.settings import Settings
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
@@ -37,7 +36,7 @@ def _lines() -> Iterator[str]:
         yield ""
 
 
-def _type(field: FieldInfo) -> str:
+def _type(field: SettingField) -> str:
     return f"{_kind(field.annotation)}{_bounds(field)}"
 
 
@@ -54,15 +53,10 @@ def _kind(annotation: Any) -> str:
     return _PLAIN[annotation]
 
 
-def _bounds(field: FieldInfo) -> str:
-    least: Any = None
-    most: Any = None
-    above = False
-    for one in field.metadata:
-        if isinstance(one, annotated_types.Ge | annotated_types.Gt):
-            least, above = (one.ge, False) if isinstance(one, annotated_types.Ge) else (one.gt, True)
-        if isinstance(one, annotated_types.Le):
-            most = one.le
+def _bounds(field: SettingField) -> str:
+    limits = field.limits
+    above = "gt" in limits
+    least, most = limits.get("gt", limits.get("ge")), limits.get("le")
     if least is None:
         return ""
     if most is None:
@@ -70,7 +64,7 @@ def _bounds(field: FieldInfo) -> str:
     return f", {'above ' if above else ''}{least:,} to {most:,}"
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: SettingField) -> str:
     value = field.default
     if value is None or value in ("", ()):
         return ""

@@ -101,6 +101,13 @@ class ReplyBound:
                 raise TooLongError(f"one reply has more than {self._most} bytes or {_ELEMENTS} elements: {head[:20]!r}")
 
 
+def bound_of(connection: Any) -> ReplyBound:
+    """The bound of a connection of which another parser reads the next reply."""
+    bound: ReplyBound = connection._parser.bound
+    bound.begin()  # it has counted the replies to the login
+    return bound
+
+
 class BoundedParser(_AsyncHiredisParser):
     """redis-py's parser, with a bound on each reply."""
 

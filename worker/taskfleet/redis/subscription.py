@@ -25,7 +25,7 @@ class Subscription(asyncio.Protocol):
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self._bound: replies.ReplyBound = connection._parser.bound
+        self._bound = replies.bound_of(connection)
         self._parser = hiredis.Reader(
             protocolError=redis_exceptions.InvalidResponse,
             replyError=connection._parser.parse_error,

@@ -26,7 +26,7 @@ class Wire(asyncio.Protocol):
         self.connection = connection
         self.lost = False
         self.loop = asyncio.get_running_loop()
-        self._bound: replies.ReplyBound = connection._parser.bound
+        self._bound = replies.bound_of(connection)
         self._parser = hiredis.Reader(
             protocolError=redis_exceptions.InvalidResponse,
             replyError=connection._parser.parse_error,
