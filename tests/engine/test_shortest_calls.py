@@ -17,12 +17,14 @@ import pytest
 import redis.asyncio as redis_async
 from redis.exceptions import ResponseError
 
-from taskfleet import QueueOptions
+from taskfleet import QueueOptions, TaskQueueError
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis import keys, scripts
+from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.calls import tasks
 from taskfleet.redis.calls.tasks import AtOnce
 from taskfleet.redis.keys import FleetKeys, QueueKeys
+from tests.engine.conftest import MakeQueue
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.orphans("states of a queue are written by hand")
@@ -181,6 +183,43 @@ async def test_an_enqueue_in_its_shortest_form_is_the_ordinary_enqueue(redis: re
     assert found.keys() == expected.keys()
     for name in found:
         assert alike(found[name], expected[name]), name
+
+
+@pytest.mark.parametrize("part", ["task", "ready"])
+@pytest.mark.parametrize("kind", ["string", "set"])
+async def test_a_task_is_not_taken_for_added_when_a_key_is_of_another_program(
+    redis: redis_async.Redis, make_queue: MakeQueue, part: str, kind: str
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def add(x: int) -> None: ...
+
+    assert isinstance(queue.broker, RedisBroker)
+    key = getattr(queue.broker.keys_of(QUEUE), part)
+    await (redis.set(key, "theirs") if kind == "string" else redis.sadd(key, "theirs"))
+    for _ in range(2):
+        with pytest.raises(TaskQueueError, match=f"holds a {kind}, where we keep a"):
+            await add.enqueue(1)
+    await redis.delete(key)
+    handle = await add.enqueue(1)
+    assert await handle.status() == "ready"
+    assert (await queue.queue_stats(QUEUE)).ready == 1
+
+
+async def test_a_task_is_not_taken_for_added_by_a_user_without_a_right(
+    redis: redis_async.Redis, make_queue: MakeQueue, server: RedisServer
+) -> None:
+    await redis.execute_command("ACL", "SETUSER", "old", "on", ">secret", "~*", "&*", "+@all", "-hsetnx")
+    try:
+        queue = make_queue(url=server.url.replace("redis://", "redis://old:secret@"))
+
+        @queue.task
+        async def add(x: int) -> None: ...
+
+        assert await (await add.enqueue(1)).status() == "ready", "the ordinary call needs no such right"
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "old")
 
 
 async def test_the_shortest_forms_take_few_commands(redis: redis_async.Redis) -> None:

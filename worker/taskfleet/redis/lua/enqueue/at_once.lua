@@ -9,8 +9,10 @@ if ARGV[5] == '' then
   if (not before or number and number < tonumber(ARGV[6])) and redis.call('EXISTS', fair) == 0 then
     local time = redis.call('TIME')
     local stamp = struct.pack('>d', time[1] * 1000 + math.floor(time[2] / 1000))
-    if redis.call('HSETNX', task, ARGV[8], stamp .. ARGV[9]) == 1 then
-      local length = redis.call('RPUSH', ready, ARGV[8])
+    -- A key of another program, or a user without a right, must not leave the mark of a call that has added its task.
+    local fresh = redis.pcall('HSETNX', task, ARGV[8], stamp .. ARGV[9]) == 1
+    local length = fresh and redis.pcall('RPUSH', ready, ARGV[8])
+    if type(length) == 'number' then
       if type(redis.pcall('HINCRBY', stat, 'enqueued', 1)) ~= 'number' then redis.call('HSET', stat, 'enqueued', 1) end
       if redis.call('LLEN', wake) == 0 then
         redis.call('RPUSH', wake, 1)
@@ -19,6 +21,7 @@ if ARGV[5] == '' then
       if length == 1 then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
       return {1, {}, 0}
     end
+    if fresh then redis.call('HDEL', task, ARGV[8]) end
   end
   if before then redis.call('SET', last_call, before, 'PX', 120000) else redis.call('DEL', last_call) end
 end
