@@ -73,6 +73,8 @@ def test_the_default_and_its_text_are_plain(section: str, name: str) -> None:
         ({"rediss": {}}, ("rediss",), "Extra inputs are not permitted"),
         ({1: {}}, ("1",), "Keys should be strings"),
         ({"redis": 3}, ("redis",), "Input should be a valid dictionary"),
+        ({"redis": WorkerSettings()}, ("redis",), "Input should be a valid dictionary"),
+        ({"redis": WorkerSettings(initial_count=2)}, ("redis",), "Input should be a valid dictionary"),
         ({"workers": {"initial_count": True}}, ("workers", "initial_count"), "expected a number, not True"),
         ({"redis": {"tls_ca_file": " "}}, ("redis", "tls_ca_file"), "it is set and empty"),
         ({"redis": {"sentinel_master": "m"}}, ("redis",), "need each other"),
@@ -108,6 +110,10 @@ def test_a_section_is_a_value() -> None:
     assert "pool_size=3" in repr(one)
     with pytest.raises(AttributeError, match="cannot be changed"):
         one.pool_size = 4  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del one.pool_size
+    with pytest.raises(pydantic.ValidationError, match="Extra inputs are not permitted"):
+        RedisSettings(**{"self": 3})
     changed = one.model_copy(update={"url": "redis://other"})
     assert (changed.url, changed.pool_size, one.url) == ("redis://other", 3, "redis://localhost:6379/0")
     assert changed.model_fields_set == {"pool_size", "password", "url"}

@@ -40,7 +40,7 @@ class SettingsSection:
             setattr(cls, name, made.default)
         cls.model_fields = found
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, /, **given: Any) -> None:
         self._fill(given)
 
     def _fill(self, data: Mapping[Any, Any]) -> None:
@@ -121,4 +121,10 @@ class SettingsSection:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} cannot be changed; make another with model_copy(update={{…}})")
+        raise self._unchangeable()
+
+    def __delattr__(self, name: str) -> None:
+        raise self._unchangeable()
+
+    def _unchangeable(self) -> AttributeError:
+        return AttributeError(f"{type(self).__name__} cannot be changed; make another with model_copy(update={{…}})")

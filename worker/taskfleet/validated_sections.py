@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -64,7 +64,7 @@ def _default(each: SettingField) -> Any:
 def _annotation(each: SettingField) -> Any:
     annotation: Any = each.annotation
     if is_section(annotation):
-        return Annotated[cast("Any", _model_of(annotation)), BeforeValidator(_given)]
+        return Annotated[cast("Any", _model_of(annotation)), BeforeValidator(_given_to(annotation))]
     if each.strip:
         annotation = Annotated[annotation, StringConstraints(strip_whitespace=True)]
     if each.before is not None:
@@ -72,6 +72,10 @@ def _annotation(each: SettingField) -> Any:
     return annotation if each.after is None else Annotated[annotation, AfterValidator(each.after)]
 
 
-def _given(value: Any) -> Any:
-    """What a section was made of; any other value."""
-    return {name: getattr(value, name) for name in value.model_fields_set} if is_section(type(value)) else value
+def _given_to(cls: type) -> Callable[[Any], Any]:
+    """What a section of this class was made of; any other value, sections of other classes included."""
+
+    def given(value: Any) -> Any:
+        return {name: getattr(value, name) for name in value.model_fields_set} if isinstance(value, cls) else value
+
+    return given
