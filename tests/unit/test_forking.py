@@ -19,15 +19,19 @@ def output(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_process_with_a_thread_or_a_connection_is_not_forked() -> None:
+def test_a_process_with_a_thread_a_connection_or_a_loop_is_not_forked() -> None:
     assert output(
         """
-        import socket, threading
+        import socket, threading, uvloop
         from taskfleet.process import forking
         print(forking.obstacle())
         made = socket.socket()
         print(forking.obstacle())
         made.close()
+        made = uvloop.new_event_loop()
+        print(forking.obstacle())
+        made.close()
+        print(forking.obstacle())
         ended = threading.Event()
         threading.Thread(target=ended.wait).start()
         print(forking.obstacle())
@@ -35,7 +39,9 @@ def test_a_process_with_a_thread_or_a_connection_is_not_forked() -> None:
         """
     ) == [
         "",
-        "the application has opened a connection at its import",
+        "the application has opened a connection, or made an event loop, at its import",
+        "the application has opened a connection, or made an event loop, at its import",
+        "",
         "the application has started a thread at its import",
     ]
 

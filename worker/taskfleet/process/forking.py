@@ -1,7 +1,7 @@
 """Whether a process that has imported an application can be forked: its children share the memory of what it imported.
 
-A fork copies only the thread that calls it, and a connection that two processes use garbles both. So a process with
-either starts its children afresh.
+A fork copies only the thread that calls it, a connection that two processes use garbles both, and an event loop hears
+what was meant for that of another process. So a process with any of these starts its children afresh.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def obstacle() -> str:
     if has_threads():
         return "the application has started a thread at its import"
     if _has_connections():
-        return "the application has opened a connection at its import"
+        return "the application has opened a connection, or made an event loop, at its import"
     return ""
 
 
@@ -30,9 +30,9 @@ def has_threads() -> bool:
 
 
 def _has_connections() -> bool:
-    """Whether a socket is open; an event loop has one, too."""
+    """Whether a socket is open, or what an event loop waits on: that of uvloop has no socket before it runs."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of the folder itself is closed by now
-            if int(name) not in _STANDARD and os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+            if int(name) not in _STANDARD and os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "anon_inode:")):
                 return True
     return False
