@@ -16,6 +16,7 @@ from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, 
 from taskfleet.process.exposition import exposition
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol.claim import Renewal
+from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
@@ -49,6 +50,32 @@ def shared(queue: TaskQueue, broker: RedisBroker, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("REDIS_URL", queue.url)
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", broker.prefix)
     return queue
+
+
+@pytest.mark.parametrize("keys", [[], ["a signing key of some length"]], ids=["plain", "signed"])
+async def test_a_forged_end_does_not_reach_who_waits_for_the_task(
+    make_queue: MakeQueue, run_worker: RunWorker, keys: list[str]
+) -> None:
+    queue = make_queue(**({"signing_keys": keys} if keys else {}))
+    release = asyncio.Event()
+
+    @queue.task
+    async def late() -> int:
+        await release.wait()
+        return 7
+
+    await run_worker(queue)
+    handle = await late.enqueue()
+    waiting = asyncio.create_task(handle.result(timeout=20))
+    await until(lambda: queue.sessions.current().completions.is_subscribed(Partition("default")), "it waits")
+    assert isinstance(queue.broker, RedisBroker)
+    channel, client = queue.broker.keys_of("default").ended_channel, queue.broker.client.redis
+    for record in (b"", b"\xc1", b"\x91\xa9succeeded", b"\x92\xa9succeeded", b"x" * 9000, b"\x00" * 300_000):
+        await client.publish(channel, handle.id.encode() + b"\0" + record)
+        await asyncio.sleep(0.05)
+    assert not waiting.done()
+    release.set()
+    assert await waiting == 7
 
 
 @pytest.mark.parametrize("channel", ["control", "endings", "activity", "schedules"])

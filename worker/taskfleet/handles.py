@@ -185,15 +185,15 @@ class TaskHandle(Generic[R_co]):
                 raise self._not_known()
         assert self.partition is not None
         async with completions.expect(self.partition, self.id) as ended:
-            return self._outcome(*await self._ended(self.partition, ended))
+            return await self._ended(self.partition, ended)
 
     def _not_known(self) -> TaskNotFoundError:
         return TaskNotFoundError(
             f"task {self.id} is not known: it never was here, was purged, or its result has expired"
         )
 
-    async def _ended(self, partition: Partition, ended: EndEvent) -> tuple[str, bytes]:
-        """The end of the task, once it is announced, or found by looking from time to time."""
+    async def _ended(self, partition: Partition, ended: EndEvent) -> R_co:
+        """The result of the task, once its end is announced, or found by looking from time to time."""
         waiter = context.CURRENT.get()  # the task that waits for this one, if a worker runs the caller
         waits = context.WAITS.get() if waiter is not None else None
         if waits is not None:
@@ -205,7 +205,7 @@ class TaskHandle(Generic[R_co]):
                 ended.clear()
                 state, data = await self._connections.broker.status(partition, self.id, announce=True)
                 if state in ("ended", "dead"):
-                    return state, data
+                    return self._outcome(state, data)
                 if state == "unknown":
                     if not looks:
                         raise self._not_known()
@@ -219,7 +219,10 @@ class TaskHandle(Generic[R_co]):
                     async with asyncio.timeout(_RECHECK_SECONDS):
                         await ended.wait()
                 if ended.record is not None:
-                    return "ended", ended.record
+                    # What is published may be of another program; then what is stored counts.
+                    with contextlib.suppress(SerializationError):
+                        return self._outcome("ended", ended.record)
+                    ended.record = None
         finally:
             if waits is not None and looks > 1:
                 waits.forget(waiter, self.id)
