@@ -555,3 +555,23 @@ async def test_a_task_that_is_given_fewer_results_than_it_waits_for_says_so(
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match=f"it waits for 3 results and was given {carried}$"):
         await handle.result(timeout=15)
+
+
+@pytest.mark.parametrize("part", ["meta", "tag", "fair", "input"])
+async def test_a_key_of_another_program_takes_no_task_from_its_list(
+    make_queue: MakeQueue, run_worker: RunWorker, part: str
+) -> None:
+    queue = make_queue()
+
+    @queue.task
+    async def double(x: int) -> int:
+        return 2 * x
+
+    assert isinstance(queue.broker, RedisBroker)
+    handle = await double.enqueue(2)
+    key, client = getattr(queue.broker.keys_of("default"), part), queue.broker.client.redis
+    await client.rpush(key, "theirs")
+    await run_worker(queue)
+    await asyncio.sleep(0.5)
+    await client.delete(key)
+    assert await handle.result(timeout=20) == 4

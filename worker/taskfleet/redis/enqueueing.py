@@ -95,6 +95,7 @@ class Enqueueing(Signalling):
         """The usual call, by the shortest way; whatever goes wrong, the ordinary way sends the same call again."""
         names, free = self.keys_of(partition), self._free(partition)
         sender = _next_sender(free)
+        refusal: Exception | None = None
         lines = self.client.lines_at(names.task)
         if lines is not None:
             if sender.at_once is None:
@@ -104,9 +105,21 @@ class Enqueueing(Signalling):
                 if type(reply) is list:
                     free.append(sender)
                     return {}
+                if isinstance(reply, Exception) and not isinstance(reply, redis_exceptions.NoScriptError):
+                    refusal = reply
             except (redis_exceptions.RedisError, OSError):
                 pass
-        await self.call(self._enqueue_call(partition, items, 0, 1, sender), bounds.item_bytes(items[0]))
+        call = self._enqueue_call(partition, items, 0, 1, sender)
+
+        async def again() -> None:
+            nonlocal refusal
+            if refusal is not None:
+                # Sent again at once, a call that has failed half-way would be taken for one that was sent twice.
+                error, refusal = refusal, None
+                raise error
+            await self.client.run(call.script, call.keys, call.args)
+
+        await self.patiently(again, bounds.item_bytes(items[0]), call.keys)
         free.append(sender)
         return {}
 

@@ -56,6 +56,14 @@ if may_start > 0 and not paused then
 
   local leases, tokens, removed, c, looked = {}, {}, 0, 0, 0
   local awaiting = tagged and redis.call('EXISTS', input) == 1  -- whether any task has the results of others
+  local noted = redis.call('EXISTS', meta) == 1
+  -- A key of another program must fail the call before an id is taken from its list, where no call would find it again.
+  if noted then redis.call('HEXISTS', meta, '') end
+  if awaiting then redis.call('HEXISTS', input, '') end
+  if tagged then
+    redis.call('HEXISTS', tag, '')
+    redis.call('ZCARD', fair)
+  end
   local ends_at = now + tonumber(ARGV[3])
   while n_claimed < may_start and looked < 2000 do
     local n = may_start - n_claimed
@@ -64,7 +72,7 @@ if may_start > 0 and not paused then
     if #ids == 0 then break end
     looked = looked + #ids
     local blobs = redis.call('HMGET', task, unpack(ids))
-    local histories = redis.call('EXISTS', meta) == 1 and redis.call('HMGET', meta, unpack(ids)) or {}
+    local histories = noted and redis.call('HMGET', meta, unpack(ids)) or {}
     local tags = tagged and tags_of(ids, #ids) or {}
     local passed_on = awaiting and redis.call('HMGET', input, unpack(ids)) or {}
     local limit_keys = {}
