@@ -112,8 +112,9 @@ def test_a_section_is_a_value() -> None:
         one.pool_size = 4  # type: ignore[misc]
     with pytest.raises(AttributeError, match="cannot be changed"):
         del one.pool_size
+    given: dict[str, Any] = {"self": 3}
     with pytest.raises(pydantic.ValidationError, match="Extra inputs are not permitted"):
-        RedisSettings(**{"self": 3})
+        RedisSettings(**given)
     changed = one.model_copy(update={"url": "redis://other"})
     assert (changed.url, changed.pool_size, one.url) == ("redis://other", 3, "redis://localhost:6379/0")
     assert changed.model_fields_set == {"pool_size", "password", "url"}

@@ -72,7 +72,7 @@ def _annotation(each: SettingField) -> Any:
     return annotation if each.after is None else Annotated[annotation, AfterValidator(each.after)]
 
 
-def _given_to(cls: type) -> Callable[[Any], Any]:
+def _given_to(cls: Any) -> Callable[[Any], Any]:
     """What a section of this class was made of; any other value, sections of other classes included."""
 
     def given(value: Any) -> Any:

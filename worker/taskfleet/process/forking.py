@@ -11,6 +11,7 @@ import os
 import sys
 
 _STANDARD = {0, 1, 2}  # may be sockets, as of a service manager, and every child shares them
+_NOT_SHARED = ("socket:", "anon_inode:")
 
 
 def obstacle() -> str:
@@ -33,6 +34,6 @@ def _has_connections() -> bool:
     """Whether a socket is open, or what an event loop waits on: that of uvloop has no socket before it runs."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the descriptor of the folder itself is closed by now
-            if int(name) not in _STANDARD and os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "anon_inode:")):
+            if int(name) not in _STANDARD and os.readlink(f"/proc/self/fd/{name}").startswith(_NOT_SHARED):
                 return True
     return False
