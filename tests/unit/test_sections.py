@@ -111,7 +111,7 @@ def test_a_section_is_a_value() -> None:
     with pytest.raises(AttributeError, match="cannot be changed"):
         one.pool_size = 4  # type: ignore[misc]
     with pytest.raises(AttributeError, match="cannot be changed"):
-        del one.pool_size
+        delattr(one, "pool_size")
     given: dict[str, Any] = {"self": 3}
     with pytest.raises(pydantic.ValidationError, match="Extra inputs are not permitted"):
         RedisSettings(**given)
