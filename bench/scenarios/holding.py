@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.scenarios.stage import Stage
 from taskfleet import DeadLetterOptions, QueueOptions
-from taskfleet.protocol import dead_letter, result_record
+from taskfleet.protocol import dead_record, result_record
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.item import MOST_EDGES, Edge, Extras, Item, Waits
 from taskfleet.protocol.outcome import Outcome
@@ -20,7 +20,7 @@ _QUEUE = Partition("q")
 _OPTIONS = QueueOptions(_QUEUE, dead_letter=DeadLetterOptions(max_length=10_000_000))
 _DONE = result_record.pack_success(b"\x01")
 _CANCELLED = result_record.pack_cancelled("cancelled")
-_FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
+_FAILURE = dead_record.pack_failure("exception", "ValueError: no", "")
 _SLOWER_THAN_US = 500
 _KEPT_MS = 60_000
 

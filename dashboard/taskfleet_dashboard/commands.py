@@ -87,7 +87,7 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Serve the dashboard: queues, tasks, dead letters, schedules, workers, autoscalers."""
         logs.configure(log_level, log_format)
-        from taskfleet.child_process import Parent
+        from taskfleet.parent_process import Parent
         from taskfleet_dashboard.server import DashboardOptions, serve
 
         parent = Parent()

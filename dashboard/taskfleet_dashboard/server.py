@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvicorn
 
-from taskfleet.child_process import Parent
 from taskfleet.errors import ConfigurationError
+from taskfleet.parent_process import Parent
 from taskfleet.queue import TaskQueue
 from taskfleet_dashboard.access.kubernetes import KubernetesAccess
 from taskfleet_dashboard.access.proxies import ProxyAccess, network

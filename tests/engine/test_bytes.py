@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group
-from taskfleet.protocol import bounds, dead_letter
+from taskfleet.protocol import bounds, dead_record
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_sealing import push, settled
@@ -334,7 +334,7 @@ async def test_large_dead_letters_are_read_a_few_at_a_time(make_queue: MakeQueue
 async def test_one_dead_letter_that_is_too_large_spoils_only_itself(queue: TaskQueue) -> None:
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     small = msgpack.packb(
-        [b"dead", 1, 1, 1e12, b"", dead_letter.pack_failure("odd", "why", ""), b"", b""], use_bin_type=False
+        [b"dead", 1, 1, 1e12, b"", dead_record.pack_failure("odd", "why", ""), b"", b""], use_bin_type=False
     )
     for n, letter in enumerate([small, bytes(70 * MIB), small, b"\x80" * MIB, small]):
         await redis.zadd(names.dead, {f"letter{n}": n})

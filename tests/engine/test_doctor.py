@@ -15,7 +15,7 @@ from taskfleet import QueueOptions, Retry, TaskQueue, chain
 from taskfleet.doctor import checkup
 from taskfleet.doctor.catalogue import CATALOGUE
 from taskfleet.doctor.finding import Diagnosis
-from taskfleet.protocol import dead_letter
+from taskfleet.protocol import dead_record
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.broker import RedisBroker
 from taskfleet.redis.keys import QueueKeys
@@ -54,7 +54,7 @@ class Patient:
     async def dead(self, n: int) -> str:
         task_id = await self.running(n)
         self.due.discard(n)
-        failure = dead_letter.pack_failure("exception", "ValueError: no", "")
+        failure = dead_record.pack_failure("exception", "ValueError: no", "")
         await self.broker.step(DEFAULT, OPTIONS[0], "gone", 0, [(task_id, 1, "f", 0, b"", 0, failure)])
         return task_id
 

@@ -16,8 +16,8 @@ from taskfleet import SerializationError, TaskExecutionError, TaskQueue, chain, 
 from taskfleet.process.exposition import exposition
 from taskfleet.process.metrics import WorkerCollector
 from taskfleet.protocol.claim import Renewal
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.broker import RedisBroker
 from taskfleet_operator.autoscaler import NO_OVERRIDES

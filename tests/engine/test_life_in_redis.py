@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 from taskfleet import TaskInfo, TaskQueue, ids
-from taskfleet.protocol import attempt_errors, dead_letter
+from taskfleet.protocol import attempt_errors, dead_record
 from taskfleet.protocol.introductions import AGAIN_SECONDS, KEPT_SECONDS
 from taskfleet.redis import acl
 from tests.engine.conftest import MakeQueue, until
@@ -23,7 +23,7 @@ from tests.support.processes import Start, python_processes
 from tests.support.redis_server import RedisServer
 from tests.support.white_box import RawWorker
 
-RECORD = dead_letter.pack_attempt("exception", "E: no", "", "w/0")
+RECORD = dead_record.pack_attempt("exception", "E: no", "", "w/0")
 
 
 @pytest.fixture

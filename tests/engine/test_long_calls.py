@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from taskfleet import NewerVersionError, QueueOptions, chain, group
-from taskfleet.protocol import dead_letter, envelope, result_record
+from taskfleet.protocol import dead_record, envelope, result_record
 from taskfleet.protocol.claim import Claim
 from taskfleet.protocol.item import MOST_EDGES, Edge, Extras, Waits
 from taskfleet.protocol.outcome import Outcome
@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 
 OPTIONS = QueueOptions("q")
 CANCELLED = result_record.pack_cancelled("cancelled")
-FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
+FAILURE = dead_record.pack_failure("exception", "ValueError: no", "")
 
 
 @pytest.fixture

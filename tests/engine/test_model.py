@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from taskfleet import DeadLetterOptions, QueueFullError, QueueOptions, RateLimit, ids
-from taskfleet.protocol import attempt_errors, dead_letter, result_record
+from taskfleet.protocol import attempt_errors, dead_letter, dead_record, result_record
 from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.claim import CLAIM_DELIVERY, CLAIM_ID
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, Edge, Extras, Item, Waits
@@ -52,7 +52,7 @@ _OPTIONS = (
 _RESULT = result_record.pack_success(b"\x01")
 _CANCELLED = result_record.pack_cancelled("cancelled while it ran")
 _EXPIRED = result_record.pack_expired("it expired before it ran")
-_FAILURE = dead_letter.pack_failure("exception", "ValueError: no", "")
+_FAILURE = dead_record.pack_failure("exception", "ValueError: no", "")
 
 _queue = st.sampled_from(QUEUES)
 _owner = st.sampled_from(["w1", "w2"])

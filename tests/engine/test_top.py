@@ -13,8 +13,8 @@ import pytest
 
 from taskfleet import QueueOptions, TaskQueue
 from taskfleet.protocol import envelope
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import acl
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run

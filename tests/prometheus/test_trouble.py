@@ -14,7 +14,7 @@ import pytest
 from e2e.cluster.kubectl import ClusterCommand
 
 from taskfleet import TaskQueue
-from taskfleet.protocol.worker_info import HeartbeatFields
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.settings import RedisSettings, Settings
 from tests.prometheus.expressions import alerts
 from tests.prometheus.server import PrometheusServer

@@ -16,9 +16,9 @@ from taskfleet import (
     PayloadTooLargeError,
     Progress,
     SerializationError,
-    workflows,
+    waited_results,
 )
-from taskfleet.protocol import compression, dead_letter, envelope, result_record, unpacking
+from taskfleet.protocol import compression, dead_letter, dead_record, envelope, result_record, unpacking
 from taskfleet.protocol.schedules import Entry
 from taskfleet.protocol.sealing import Seal
 from taskfleet.redis.broker import RedisBroker
@@ -133,7 +133,7 @@ def test_a_dead_letter_says_that_it_is_damaged_and_how(data: bytes) -> None:
 def test_a_dead_letter_shows_the_name_of_a_task_whose_arguments_are_not_unpacked() -> None:
     blob = STAMP + b"\x94\x01\xa4work" + empty_maps() + b"\x80"
     packed = msgpack.packb(
-        [b"dead", 1, 1, 1e12, blob, dead_letter.pack_failure("too_large", "why", ""), b"", b""], use_bin_type=False
+        [b"dead", 1, 1, 1e12, blob, dead_record.pack_failure("too_large", "why", ""), b"", b""], use_bin_type=False
     )
 
     def read() -> None:
@@ -167,7 +167,7 @@ def test_progress_schedules_signals_and_inputs_are_read_within_bounds(data: byte
         assert RedisBroker.from_url("redis://127.0.0.1:1/0")._signal_of("q", data) is None
         assert results_of(data) == [data[:1]]
         with pytest.raises(SerializationError):
-            workflows.first_argument(1, results_of(data))
+            waited_results.first_argument(1, results_of(data))
         assert result_record.explain("failed", data, queue="q", task_id="id").startswith("failed")
 
     schedule_of(Entry("q", "name", packed_spec, b"", 1))
@@ -221,7 +221,7 @@ def test_results_that_one_task_takes_are_bounded_together(size: int) -> None:
 
     def read() -> None:
         with pytest.raises(SerializationError, match="holds more than"):
-            workflows.first_argument([1] * len(records), records, seal=READER)
+            waited_results.first_argument([1] * len(records), records, seal=READER)
 
     assert peak_mib(read) < 120
 
@@ -231,7 +231,7 @@ def test_many_results_of_an_ordinary_kind_are_taken() -> None:
     records = [result_record.pack_success(envelope.pack(result))] * 150
     size = sum(map(len, records))
     assert size > 8 * MIB
-    workflows.first_argument([1] * len(records), records)
+    waited_results.first_argument([1] * len(records), records)
 
 
 def test_lists_of_texts_are_read_as_messagepack_writes_them() -> None:

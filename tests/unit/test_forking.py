@@ -78,7 +78,7 @@ def test_a_forked_child_ends_when_its_parent_is_gone_although_it_has_siblings() 
         """
         import os, sys, time
         from taskfleet.process.supervisor import InForkedProcess, Supervisor
-        from taskfleet.child_process import Parent
+        from taskfleet.parent_process import Parent
         supervisor = Supervisor(lambda n: [], 3, forks=True)
         supervisor.on_started = lambda: (time.sleep(2), os._exit(0))  # when all have printed
         try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from taskfleet.protocol.progress import Progress, pack_report
+from taskfleet.protocol.progress import Progress
+from taskfleet.protocol.progress_report import pack_report
 
 
 def _read(done: Any, total: Any, note: Any) -> Progress:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet import BadSignatureError, DeadLetter, NewerVersionError, SerializationError
-from taskfleet.protocol import dead_letter, envelope, result_record
+from taskfleet.protocol import dead_record, envelope, result_record
 from taskfleet.protocol.sealing import Seal
 
 KEY = b"k" * 32
@@ -29,7 +29,7 @@ packed = st.recursive(
 def letter(**changed: Any) -> bytes:
     """As Redis packs it: everything in the old string type."""
     parts = {"state": "dead", "attempts": 1, "deliveries": 2, "died": 2000, "blob": BLOB, "record": b""} | changed
-    parts["record"] = parts["record"] or dead_letter.pack_failure("reason", "error", "traceback")
+    parts["record"] = parts["record"] or dead_record.pack_failure("reason", "error", "traceback")
     return msgpack.packb(list(parts.values()), use_bin_type=False)
 
 
@@ -82,7 +82,7 @@ def test_figures_that_make_no_sense_do_not_stop_a_listing(attempts: Any, deliver
 
 def test_an_encrypted_dead_letter_can_be_listed_without_its_key() -> None:
     blob = BLOB[:8] + ENCRYPTING.close("task", "q", "id", BLOB[8:])
-    record = ENCRYPTING.close("error", "q", "id", dead_letter.pack_failure("exception", "secret", "secret"))
+    record = ENCRYPTING.close("error", "q", "id", dead_record.pack_failure("exception", "secret", "secret"))
     found = letter(blob=blob, record=record)
     listed = DeadLetter.of_packed("id", found, queue="q", seal=ENCRYPTING)
     assert (listed.task, listed.reason, listed.error) == ("send_email", "exception", "secret")
@@ -98,6 +98,6 @@ def test_an_error_that_redis_itself_has_written_is_shown_to_who_has_keys() -> No
 
 
 def test_an_error_text_that_is_not_unicode_is_recorded() -> None:
-    record = dead_letter.pack_failure("exception", "half a pair: \ud83d", "")
+    record = dead_record.pack_failure("exception", "half a pair: \ud83d", "")
     listed = DeadLetter.of_packed("id", letter(record=record), queue="q")
     assert listed.error == "half a pair: \\ud83d"

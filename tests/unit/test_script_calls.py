@@ -10,14 +10,15 @@ import pytest
 
 from taskfleet import QueueOptions
 from taskfleet.protocol.claim import CLAIM_ATTEMPT, CLAIM_DELIVERY, CLAIM_ID, CLAIM_INPUTS
+from taskfleet.protocol.due import START
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.item import Edge, Extras, Item, Waits
 from taskfleet.protocol.partitions import Partition
 from taskfleet.protocol.rings import QUEUE_RINGS
-from taskfleet.protocol.schedules import START, Entry, Tick
+from taskfleet.protocol.schedules import Entry, Tick
 from taskfleet.protocol.sealing import PLAIN
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.task_record import Place
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys, scripts
 from taskfleet.redis.calls import history, inspection, letters, operations, schedules, tasks, workflows
 from taskfleet.redis.calls.call import ScriptCall

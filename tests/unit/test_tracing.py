@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import trace
 
 from taskfleet import tracing
-from taskfleet.protocol import dead_letter, result_record
+from taskfleet.protocol import dead_letter, dead_record, result_record
 from taskfleet.protocol.sealing import PLAIN
 
 TRACEPARENT = f"00-{'a1' * 16}-{'b2' * 8}-01"
@@ -118,7 +118,7 @@ def test_a_span_that_is_not_sampled_is_known_without_its_ids(text: object) -> No
     assert tracing.is_unsampled(text) == (found is not None and not found.sampled)
 
 
-@pytest.mark.parametrize("pack", [dead_letter.pack_attempt, dead_letter.pack_failure])
+@pytest.mark.parametrize("pack", [dead_record.pack_attempt, dead_record.pack_failure])
 def test_an_error_record_carries_a_trace_that_earlier_versions_pass_over(pack: object) -> None:
     assert callable(pack)
     plain, traced = pack("exception", "boom", "trace", "w/0"), pack("exception", "boom", "trace", "w/0", TRACEPARENT)

@@ -10,7 +10,7 @@ import pytest
 from taskfleet import ConfigurationError, TaskQueue
 from taskfleet.redis import urls
 from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
-from taskfleet.redis.credentials import Tls
+from taskfleet.redis.tls import Tls
 from taskfleet.redis.url_options import UrlOptions
 from taskfleet.redis.urls import RedisAddress
 

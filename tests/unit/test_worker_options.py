@@ -27,7 +27,7 @@ class Tell(Middleware):
     async def startup(self, worker):
         asyncio.get_running_loop().call_later(0.5, tell)
 
-queue = TaskQueue("memory://", middleware=[Tell()])
+queue = TaskQueue(os.environ.get("APP_URL", "memory://"), middleware=[Tell()])
 
 @queue.task
 async def add(one: int, other: int = 1, note: str | None = None) -> int:
@@ -125,12 +125,13 @@ def test_a_worker_has_imported_nothing_of_the_command_line(tmp_path: Path) -> No
 
 
 UNUSED = """
-inspection.decoding inspection.listing inspection.reading inspection.retrying inspection.task_info inspection.waiting
-process.burst process.families process.merged_figures process.metrics process.probes process.supervisor
-producer.workflow_sender
-runtime.executors.process_child runtime.executors.process_connection runtime.executors.process_frames
-scheduling.record scheduling.timing
-tasks.class_task travel.annotated validated_sections
+child_process cli.worker_supervising inspection.decoding inspection.listing inspection.reading inspection.retrying
+inspection.task_info inspection.waiting process.burst process.families process.figures_pipe process.merged_figures
+process.metrics process.probes process.supervisor producer.workflow_sender protocol.broker protocol.dead_letter
+protocol.encryption protocol.progress runtime.executors.import_path runtime.executors.process_child
+runtime.executors.process_connection runtime.executors.process_executor runtime.executors.process_frames
+runtime.running.batch_runs scheduling.record scheduling.timing tasks.batch tasks.class_task tasks.dependency_plan
+travel.annotated validated_sections workflows
 """
 
 

@@ -17,8 +17,8 @@ from taskfleet.protocol.partitions import queue_of
 from taskfleet.protocol.sealing import Policy
 from taskfleet.settings import Settings
 from taskfleet.tasks.definition import Definition
-from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
+from taskfleet.tasks.provider_overrides import ProviderOverrides
 
 _MOST_STORED_BYTES = 512 * 1_048_576  # the longest string that Redis holds
 

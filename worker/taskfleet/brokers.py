@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from taskfleet.protocol.broker import Broker
 from taskfleet.settings import RedisSettings
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
 
 
 def broker_at(url: str | None, redis: RedisSettings, *, stored_limit_bytes: int) -> Broker:

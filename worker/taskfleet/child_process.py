@@ -16,17 +16,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from taskfleet import showing
+from taskfleet.parent_process import DRAIN, HURRY, VARIABLE, Parent
 
-logger = showing.logger("taskfleet.process")
-
-_VARIABLE = "TASKFLEET_PARENT_PIPE"
-_DRAIN, _HURRY = b"d", b"h"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -37,11 +31,11 @@ class ChildProcess:
 
     def drain(self) -> None:
         """Ask the child to finish its work and end; a second call has no effect."""
-        self._tell(_DRAIN)
+        self._tell(DRAIN)
 
     def hurry(self) -> None:
         """Let the child end at once: it returns its tasks to their queues and loses none."""
-        self._tell(_HURRY)
+        self._tell(HURRY)
 
     def kill(self) -> None:
         """Have the kernel end it, if it has not ended."""
@@ -90,7 +84,7 @@ class Child(ChildProcess):
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
-                env={**(os.environ if environment is None else environment), _VARIABLE: str(child_end)}
+                env={**(os.environ if environment is None else environment), VARIABLE: str(child_end)}
                 | {name: str(number) for name, number in passed.items()},
                 pass_fds=[child_end, *passed.values()],
                 process_group=0,
@@ -131,49 +125,6 @@ class ForkedChild(ChildProcess):
         return self._code
 
 
-class Parent:
-    """The process that has started this one as a `Child`, if there is one.
-
-    Until `listen` is called this process holds no tasks, so it ends at once when its parent asks or is gone.
-    """
-
-    def __init__(self, descriptor: int | None = None) -> None:
-        """`descriptor` is the pipe of a process that was forked; a command finds its own in a variable."""
-        self._lock = threading.Lock()
-        self._drain: Callable[[], object] | None = None
-        self._hurry: Callable[[], object] = _exit
-        self._patience = 0.0
-        found = os.environ.pop(_VARIABLE, "")  # children of this process are not children of its parent
-        number = found if descriptor is None else str(descriptor)
-        if number.isdigit():
-            with contextlib.suppress(OSError):
-                os.set_inheritable(int(number), False)
-                threading.Thread(target=self._read, args=(int(number),), name="taskfleet-parent", daemon=True).start()
-
-    def listen(self, drain: Callable[[], object], hurry: Callable[[], object], patience: float) -> None:
-        """Call these in another thread from now on. When the parent is gone, draining may take `patience` seconds."""
-        with self._lock:
-            self._drain, self._hurry, self._patience = drain, hurry, patience
-
-    def _read(self, descriptor: int) -> None:
-        while told := os.read(descriptor, 1):
-            if told == _HURRY:
-                self._hurry()
-            else:
-                self._end()
-        self._end()
-        logger.warning("the process that has started this one is gone: draining")
-        time.sleep(self._patience)
-        logger.error("draining takes longer than %.0f s: ending at once", self._patience)
-        os._exit(1)
-
-    def _end(self) -> None:
-        with self._lock:
-            if self._drain is None:
-                os._exit(0)
-            self._drain()
-
-
 def fork(signals: Collection[signal.Signals], prepare: Callable[[], object]) -> ForkedChild | Parent:
     """Fork. Returns the child in this process, and in the child its parent.
 
@@ -202,10 +153,6 @@ def fork(signals: Collection[signal.Signals], prepare: Callable[[], object]) -> 
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(child_end)
     return ForkedChild(pid, parent_end)
-
-
-def _exit() -> None:
-    os._exit(0)
 
 
 def end_with(parent: int, number: signal.Signals) -> None:

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 from taskfleet import background
 from taskfleet.cancellation import end
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.partitions import Partition
 from taskfleet.supervising import supervise
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
 
 
 class EndEvent(asyncio.Event):

@@ -22,14 +22,14 @@ from taskfleet.errors import (
 )
 from taskfleet.inspection.source import Source
 from taskfleet.protocol import result_record
-from taskfleet.protocol.dead_letter import DeadLetter, timeout_in
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.progress import Progress
 from taskfleet.protocol.status import Status
 from taskfleet.travel.value import Value
 
 if TYPE_CHECKING:
     from taskfleet.inspection.task_info import TaskInfo
+    from taskfleet.protocol.dead_letter import DeadLetter
+    from taskfleet.protocol.progress import Progress
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
@@ -130,7 +130,11 @@ class TaskHandle(Generic[R_co]):
         """
         partition = await self.locate()
         record = await self._connections.broker.progress(partition, self.id) if partition is not None else None
-        return Progress.of_record(record) if record is not None else None
+        if record is None:
+            return None
+        from taskfleet.protocol.progress import Progress
+
+        return Progress.of_record(record)
 
     async def info(self) -> TaskInfo:
         """Everything that the queue knows of the task: its life so far, its errors, and what it waits for.
@@ -244,6 +248,8 @@ class TaskHandle(Generic[R_co]):
         raise TaskExecutionError(f"task {self.id} {end}: {value}", task_id=self.id)
 
     def _letter(self, data: bytes) -> DeadLetter:
+        from taskfleet.protocol.dead_letter import DeadLetter
+
         return DeadLetter.of_packed(self.id, data, queue=self.queue or "", seal=self._connections.seal)
 
     def _end(self, data: bytes) -> tuple[str, Any]:
@@ -302,6 +308,8 @@ def failure(letter: DeadLetter) -> TaskExecutionError:
     """The error for who waits for the result of a task that has failed, or is dead."""
     message = f"task {letter.task!r} ({letter.id}) {letter.state}: {letter.error}"
     if letter.reason == "timeout":
+        from taskfleet.protocol.dead_letter import timeout_in
+
         seconds = timeout_in(letter.error)
         return RunTimeoutError(message, task_id=letter.id, timeout_seconds=seconds, traceback=letter.traceback)
     return TaskExecutionError(message, task_id=letter.id, traceback=letter.traceback)

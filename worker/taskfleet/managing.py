@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, get_args
 from taskfleet import checks, queue_names
 from taskfleet.application import Application
 from taskfleet.handles import TaskHandle
-from taskfleet.protocol.dead_letter import DeadLetter
 from taskfleet.protocol.status import UNKNOWN, Status
 from taskfleet.session import Sessions
 
 if TYPE_CHECKING:
     from taskfleet.inspection.task_info import TaskPage
+    from taskfleet.protocol.dead_letter import DeadLetter
     from taskfleet.protocol.stats import QueueStats
     from taskfleet.protocol.worker_info import WorkerInfo
 
@@ -51,6 +51,8 @@ class Managing:
 
     async def dead_letters(self, name: str, *, limit: int = 100, cursor: int = 0) -> list[DeadLetter]:
         """Dead letters, the oldest first, from position `cursor`."""
+        from taskfleet.protocol.dead_letter import DeadLetter
+
         checks.whole("limit", limit)
         checks.whole("cursor", cursor)
         letters = self.sessions.broker.dead_letters(queue_names.validate(name), offset=cursor, limit=limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from taskfleet import checks, sync
 from taskfleet.application import Application
@@ -14,7 +14,9 @@ from taskfleet.session import Sessions
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.options import TaskOptions
-from taskfleet.workflows import WorkflowPlan, compile_workflow
+
+if TYPE_CHECKING:
+    from taskfleet.workflows import WorkflowPlan
 
 R = TypeVar("R")
 
@@ -52,6 +54,8 @@ class MiddlewareSender:
     async def _send(self, message: Message[R]) -> TaskHandle[R]:
         producer = self._sessions.current().producer
         if message.options.after:
+            from taskfleet.workflows import compile_workflow  # only here: most programs send no workflow
+
             return cast("TaskHandle[R]", await producer.workflow(compile_workflow(message)))
         return await producer.one(message)
 

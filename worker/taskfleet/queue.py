@@ -19,7 +19,6 @@ from taskfleet.middleware import Middleware
 from taskfleet.middleware_sender import MiddlewareSender
 from taskfleet.options import QueueOptions
 from taskfleet.producer import sendable
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.sealing import Policy
 from taskfleet.session import LoopWorkers, Sessions
 from taskfleet.settings import Settings
@@ -27,9 +26,10 @@ from taskfleet.tasks import other_queues
 from taskfleet.tasks.defining import Defining
 from taskfleet.tasks.member import Member, NoTaskBefore, TaskCall
 from taskfleet.tasks.message import Message
-from taskfleet.workflows import Workflow, compile_workflow
+from taskfleet.tasks.workflow import Workflow
 
 if TYPE_CHECKING:
+    from taskfleet.protocol.broker import Broker
     from taskfleet.scheduling.call import ScheduledTask
     from taskfleet.scheduling.schedule import ConcurrencyPolicy, Schedule
     from taskfleet.tasks.class_task import AsyncTask
@@ -146,6 +146,8 @@ class TaskQueue(Defining, Managing):
         The handle of a workflow stands for its end: the last task of a chain, or all tasks of a group.
         """
         if isinstance(task, Workflow):
+            from taskfleet.workflows import compile_workflow  # only here: most programs send no workflow
+
             sendable.check_workflow(queue)
             return await self._sending.send_workflow(compile_workflow(task))
         return await self.send(self._message(task, queue, "queue.enqueue"))

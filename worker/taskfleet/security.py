@@ -10,7 +10,6 @@ from typing import Literal
 
 from taskfleet import checks, showing
 from taskfleet.errors import ConfigurationError
-from taskfleet.protocol import encryption
 from taskfleet.protocol.sealing import EXPANSION, Policy, Seal
 from taskfleet.settings import SecuritySettings
 
@@ -115,6 +114,8 @@ def _signing_key(key: str | bytes, position: int) -> bytes:
 
 
 def _encryption_key(key: str | bytes, position: int) -> bytes:
+    from taskfleet.protocol import encryption  # only here: most applications encrypt nothing
+
     raw = key
     if isinstance(raw, str):
         try:

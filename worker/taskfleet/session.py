@@ -16,7 +16,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from taskfleet import background
 from taskfleet.application import Application
@@ -25,8 +25,11 @@ from taskfleet.handles import HandleFactory, TaskHandle
 from taskfleet.keeping import never_finalise
 from taskfleet.options import QueueOptions
 from taskfleet.producer.producer import Producer
-from taskfleet.protocol.broker import Broker, Renewer
 from taskfleet.protocol.sealing import Seal
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker, Renewer
 
 _IDLE_LOOPS = 8
 _ELSEWHERE_SECONDS = 5.0  # how long the loop of another thread may take to close its connections
@@ -67,7 +70,7 @@ class LoopWorkers(Protocol):
     def __len__(self) -> int: ...
 
 
-ProducerFactory = Callable[[Application, Broker, HandleFactory], Producer]
+ProducerFactory: TypeAlias = "Callable[[Application, Broker, HandleFactory], Producer]"
 
 
 class Session:

@@ -8,21 +8,19 @@ after it are cancelled, and their error names the cause.
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
-from taskfleet import checks, ids
-from taskfleet.errors import BadSignatureError, ConfigurationError, SerializationError
+from taskfleet import ids
+from taskfleet.errors import ConfigurationError
 from taskfleet.handles import GroupHandle, TaskHandle
-from taskfleet.protocol import result_record, unpacking
-from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.tasks import class_tasks
 from taskfleet.tasks.member import Handle_co, Input_contra, Member, Output_co
 from taskfleet.tasks.message import Message
-from taskfleet.travel import carried
+from taskfleet.tasks.workflow import AnyMember, Workflow
+from taskfleet.waited_results import Shape
 
 In = TypeVar("In")
 A = TypeVar("A")
@@ -32,31 +30,6 @@ D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
 H = TypeVar("H")
-
-_BYTES_PER_CONTAINER = 24  # of the results of one first argument, when their sum exceeds the limit of one result
-
-AnyMember: TypeAlias = Member[Any, Any, Any]
-# The nesting of the results of several nodes: 1 is one result, a list is a list of such.
-Shape: TypeAlias = "int | list[Any]"
-
-
-class Workflow(Member[Input_contra, Output_co, Handle_co]):
-    """A chain, a group or a chord: `await queue.enqueue(workflow)`."""
-
-    members: tuple[AnyMember, ...]
-
-    def __init__(self, members: Iterable[AnyMember], kind: str) -> None:
-        found = checks.several(f"{kind}() members", members, "task.message(…)")
-        if not found:
-            raise ConfigurationError(f"{kind}() needs at least one member")
-        for member in found:  # a caller without a type checker may pass any value
-            if not isinstance(member, Member):
-                if inspect.iscoroutine(member):
-                    member.close()
-                raise ConfigurationError(
-                    f"{kind}(): {checks.a_thing(member)} is no member; give task.message(…), a class task, a workflow"
-                )
-        self.members = tuple(found)
 
 
 class Chain(Workflow[Input_contra, Output_co, Handle_co]):
@@ -227,50 +200,3 @@ def _let_wait(node: Node, before: WorkflowPlan) -> None:
         node.carried, node.shape = len(before.ends), before.shape
         for end in before.ends:
             end.waited_for = True
-
-
-def first_argument(shape: Shape, records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> Any:
-    """The first argument of a task: the results of the tasks that it waited for, from their records.
-
-    Each result keeps its form. `sources` has the queue and the id of the task of each result, where results are sealed.
-    """
-    if sources is None:
-        sources = [("", "")] * len(records)
-    elif len(sources) != len(records):
-        raise BadSignatureError(f"it waits for {len(sources)} results and was given {len(records)}")
-    wanted = _count(shape)
-    if len(records) < wanted:
-        raise SerializationError(f"it waits for {wanted} results and was given {len(records)}")
-    size = sum(map(len, records))
-    budget = None
-    if size > seal.limit and not seal.requires:
-        # Each result may have the full size of one, so the memory for all of them together is bounded, too.
-        budget = unpacking.Budget.of_limit(max(2 * seal.limit, size // _BYTES_PER_CONTAINER))
-    values = [
-        result_record.unpack_result(record, queue=queue, task_id=task_id, seal=seal, budget=budget)
-        for record, (queue, task_id) in zip(records, sources, strict=True)
-    ]
-    return carried.argument(_nest(shape, iter(values)))
-
-
-def traces_of(records: Sequence[bytes], sources: Any = None, seal: Seal = PLAIN) -> tuple[str, ...]:
-    """The `traceparent` that each of the records has; records without one are left out. Their seals were checked."""
-    found: list[str] = []
-    for position, record in enumerate(records):
-        if sources is not None:
-            queue, task_id = sources[position]
-            record = seal.open("result", queue, task_id, record)
-        if trace := result_record.trace_in(record):
-            found.append(trace)
-    return tuple(found)
-
-
-def _count(shape: Shape) -> int:
-    """The number of results in a shape."""
-    return sum(map(_count, shape)) if isinstance(shape, list) else 1
-
-
-def _nest(shape: Shape, values: Iterator[Any]) -> list[Any]:
-    if not isinstance(shape, list):
-        return carried.one(next(values))
-    return carried.several([_nest(each, values) for each in shape])

@@ -9,7 +9,7 @@ import pytest
 from redis import exceptions as redis_exceptions
 
 from taskfleet import Progress, Retry, TaskContext, TaskQueue, TaskTimeoutError, current_task
-from taskfleet.protocol.progress import pack_report
+from taskfleet.protocol.progress_report import pack_report
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 

@@ -27,7 +27,7 @@ from taskfleet import (
     current_task,
     group,
 )
-from taskfleet.protocol import dead_letter
+from taskfleet.protocol import dead_record
 from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.support import white_box
 from tests.support.white_box import RawWorker
@@ -498,7 +498,7 @@ async def test_a_purged_and_a_cancelled_task_leave_no_errors(queue: TaskQueue) -
     handles = [await task.enqueue() for _ in range(2)]
     worker = RawWorker(queue, "w")
     _, claims = await worker.step(2)
-    record = dead_letter.pack_attempt("exception", "E: no", "", "w/0")
+    record = dead_record.pack_attempt("exception", "E: no", "", "w/0")
     await worker.step(0, [(each.id, 1, "r", 5, b"", 0, (60_000, record)) for each in handles])
     assert [len((await each.info()).errors) for each in handles] == [1, 1]
     await handles[0].cancel()

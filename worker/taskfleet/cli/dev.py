@@ -42,9 +42,9 @@ def register(app: typer.Typer) -> None:
         from taskfleet import logs
 
         logs.configure(log_level, log_format)
-        from taskfleet.child_process import Parent
         from taskfleet.cli import dev_redis
         from taskfleet.errors import ConfigurationError
+        from taskfleet.parent_process import Parent
         from taskfleet.process import dashboard_process, worker_process
         from taskfleet.process.loading import load_app
         from taskfleet.process.reloading import Reloader

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from taskfleet.options import QueueOptions
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.sealing import Seal
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
 
 
 class Source(Protocol):

@@ -15,18 +15,19 @@ from taskfleet.memory.schedules import InMemorySchedules
 from taskfleet.memory.store import Accepted, MemoryStore
 from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, StepReply
-from taskfleet.protocol.dead_letter import warn_of_kept
+from taskfleet.protocol.dead_record import warn_of_kept
 from taskfleet.protocol.figures import Figures, Horizons
+from taskfleet.protocol.heartbeat import FIELDS
 from taskfleet.protocol.item import ITEM_EXTRAS, Edge, Item
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition, first_of, queue_of
-from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.progress_report import ProgressReport
 from taskfleet.protocol.replacing import enqueue_replacing
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import TaskStatus
-from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
+from taskfleet.protocol.worker_info import WorkerInfo
 
 if TYPE_CHECKING:
     from taskfleet.options import QueueOptions

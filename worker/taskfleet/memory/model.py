@@ -21,7 +21,7 @@ from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
 from taskfleet.protocol.item import ITEM_ID, KEEP_EXISTING, REPLACE, Edge, Extras, Item, queue_full
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import queue_of
-from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.progress_report import ProgressReport
 from taskfleet.protocol.signal import Signal
 from taskfleet.protocol.stats import QueueStats
 from taskfleet.protocol.status import DEAD, ENDED, LINKED, UNKNOWN, TaskStatus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskfleet.protocol import dead_letter
+from taskfleet.protocol import dead_record
 from taskfleet.protocol.attempt_errors import StoredError
 from taskfleet.protocol.item import Edge
 
@@ -69,7 +69,7 @@ class Letter:
 
     def with_blob(self, blob: bytes) -> bytes:
         keys = {"l": self.limit, "f": self.fair, "u": self.unique}
-        return dead_letter.pack(
+        return dead_record.pack(
             self.state, self.attempt, self.delivery, self.died_ms, blob, self.record,
             {letter: key for letter, key in keys.items() if key is not None}, self.errors,
         )  # fmt: skip

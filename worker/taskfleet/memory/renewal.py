@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from taskfleet.memory.store import Beat, MemoryStore
 from taskfleet.protocol.claim import HeldTask, Renewal
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.worker_info import HeartbeatFields
 
 
 class InMemoryRenewer:

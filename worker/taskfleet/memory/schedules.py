@@ -9,17 +9,14 @@ from types import MappingProxyType
 from taskfleet.memory.model import QueueModel
 from taskfleet.memory.store import Accepted, MemoryStore, Scheduled
 from taskfleet.protocol import result_record
+from taskfleet.protocol.due import NO_STATE, START, Due, TickPosition
 from taskfleet.protocol.item import KEEP_EXISTING, REPLACE
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.schedules import (
-    NO_STATE,
-    START,
-    Due,
     Entry,
     ScheduleState,
     SpecHead,
     Tick,
-    TickPosition,
     TickReply,
 )
 

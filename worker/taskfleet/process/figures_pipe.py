@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = showing.logger("taskfleet.worker")
 
-VARIABLE = "TASKFLEET_FIGURES_PIPE"
-
 _EVERY_SECONDS = 1.0
 _SHARE = 50  # a report may take at most one part in so many of the time
 _MOST_BYTES = 16_000_000
@@ -75,18 +73,6 @@ class FiguresSender:
         left = to_json({"alive": report.not_alive, "ready": report.not_ready, "families": dumped(report.families)})
         while left:
             left = left[os.write(self._descriptor, left) :]
-
-
-def inherited() -> int | None:
-    """The descriptor that the supervisor has passed to this process, if one has. Children of this process get none."""
-    number = os.environ.pop(VARIABLE, "")
-    if not number.isdigit():
-        return None
-    try:
-        os.set_inheritable(int(number), False)
-    except OSError:
-        return None
-    return int(number)
 
 
 class FiguresReader:

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from taskfleet import showing
-from taskfleet.child_process import Child, ChildProcess, Parent, fork
-from taskfleet.process import figures_pipe, forking, requests
+from taskfleet.child_process import Child, ChildProcess, fork
+from taskfleet.parent_process import Parent
+from taskfleet.process import forking, inherited_pipe, requests
 
 if TYPE_CHECKING:  # without a port for probes nothing of it is needed
     from taskfleet.process.figures_pipe import FiguresReader
@@ -136,7 +137,7 @@ class Supervisor:
             if self._forks and not forking.has_threads():
                 self._children[n] = self._forked(n, reader)
             else:
-                descriptors = {} if reader is None else {figures_pipe.VARIABLE: reader.write_end}
+                descriptors = {} if reader is None else {inherited_pipe.VARIABLE: reader.write_end}
                 self._children[n] = Child(self._command(n), stdin=subprocess.DEVNULL, descriptors=descriptors)
         except InForkedProcess:
             raise

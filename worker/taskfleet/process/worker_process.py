@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from taskfleet import showing
 from taskfleet.cancellation import end
-from taskfleet.child_process import Parent
+from taskfleet.parent_process import Parent
 from taskfleet.process import event_loop, exiting, requests
 from taskfleet.queue import TaskQueue
 from taskfleet.runtime.worker import Worker

@@ -9,7 +9,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet import ids
 from taskfleet.application import Application
@@ -20,12 +20,15 @@ from taskfleet.producer import plain_calls
 from taskfleet.producer.item_encoder import ItemEncoder, parent_setting
 from taskfleet.producer.plain_calls import Handles
 from taskfleet.protocol import bounds
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.item import ITEM_ENVELOPE, ITEM_ID, Item
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.message import Message
 from taskfleet.tasks.options import TaskOptions
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
 
 _KEPT_BYTES = 32 * 1_048_576  # of envelopes: nearly no bulk has more, so that nearly none is encoded twice
 

@@ -15,13 +15,13 @@ from taskfleet.handles import GroupHandle, HandleFactory, TaskHandle
 from taskfleet.producer.bulk import BulkSender
 from taskfleet.producer.item_encoder import ItemEncoder
 from taskfleet.protocol import bounds
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import ClockUnknownError
 from taskfleet.protocol.item import ITEM_ID, Item
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.tasks.message import Message
 
 if TYPE_CHECKING:
+    from taskfleet.protocol.broker import Broker
     from taskfleet.workflows import WorkflowPlan
 
 _UNPACKABLE = (TypeError, ValueError, OverflowError)

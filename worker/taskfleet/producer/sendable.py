@@ -13,7 +13,7 @@ from taskfleet.tasks import class_tasks
 from taskfleet.tasks.function import BoundTask, TaskFunction
 from taskfleet.tasks.member import TypedResult
 from taskfleet.tasks.message import Message
-from taskfleet.workflows import Workflow
+from taskfleet.tasks.workflow import Workflow
 
 _ONLY_MESSAGES = {Message}
 _ENQUEUES = (TaskFunction.enqueue.__qualname__, BoundTask.enqueue.__qualname__)

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from taskfleet.options import QueueOptions
     from taskfleet.protocol.claim import HeldTask, Renewal, StepReply
     from taskfleet.protocol.clock import Clock
+    from taskfleet.protocol.due import Due, TickPosition
     from taskfleet.protocol.figures import Figures, Horizons
+    from taskfleet.protocol.heartbeat import HeartbeatFields
     from taskfleet.protocol.introductions import Run
     from taskfleet.protocol.item import Edge, Item
     from taskfleet.protocol.outcome import Outcome
     from taskfleet.protocol.partitions import Partition
-    from taskfleet.protocol.progress import ProgressReport
-    from taskfleet.protocol.schedules import Due, Entry, Tick, TickPosition, TickReply
+    from taskfleet.protocol.progress_report import ProgressReport
+    from taskfleet.protocol.schedules import Entry, Tick, TickReply
     from taskfleet.protocol.sealing import Seal
     from taskfleet.protocol.signal import Signal
     from taskfleet.protocol.stats import QueueStats
     from taskfleet.protocol.status import TaskStatus
     from taskfleet.protocol.task_record import Inspection, Place, Structure
-    from taskfleet.protocol.worker_info import HeartbeatFields, WorkerInfo
+    from taskfleet.protocol.worker_info import WorkerInfo
 
 
 class Schedules(Protocol):

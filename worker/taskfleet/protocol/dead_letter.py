@@ -1,86 +1,20 @@
-"""A dead letter: the record of a task that ended for good without a result."""
+"""A dead letter, as its readers see it: a task that ended for good without a result."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 import struct
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-import msgpack
-
-from taskfleet import showing
 from taskfleet.errors import SerializationError
-from taskfleet.protocol import attempt_errors, envelope, unpacking
-from taskfleet.protocol.attempt_errors import StoredError
+from taskfleet.protocol import envelope, unpacking
+from taskfleet.protocol.dead_record import ERROR_CHARACTERS, RAN_TOO_LONG, TRACEBACK_CHARACTERS
 from taskfleet.protocol.sealing import PLAIN, Seal
 
-_REASON_CHARACTERS, _ERROR_CHARACTERS, _TRACEBACK_CHARACTERS = 200, 4000, 16_000
-_ATTEMPT_CHARACTERS, _ATTEMPT_TRACEBACK_CHARACTERS = 500, 2000
+_REASON_CHARACTERS = 200
 _WORKER_CHARACTERS = 300
 _RECORD_BYTES = 1_048_576  # the largest error record, with at most four bytes for a character
-
-_RAN_TOO_LONG = "it ran longer than its timeout of "
-
-logger = showing.logger("taskfleet")
-
-
-def pack(
-    state: str,
-    attempts: int,
-    deliveries: int,
-    died_ms: int,
-    blob: bytes,
-    error_record: bytes,
-    keys: Mapping[str, str] | None = None,
-    errors: Sequence[StoredError] = (),
-) -> bytes:
-    """A dead letter in the form that `DeadLetter.of_packed` reads.
-
-    `keys` are its keys by their letters (lua/queue/records.lua), `errors` those of its earlier attempts. The field
-    between them is read by Redis only.
-    """
-    packed_keys = msgpack.packb(keys, use_bin_type=False) if keys else b""
-    parts: list[Any] = [state, attempts, deliveries, died_ms, blob, error_record, packed_keys, b""]
-    if errors:
-        parts.append(attempt_errors.pack(errors))
-    return cast("bytes", msgpack.packb(parts, use_bin_type=False))
-
-
-def pack_failure(reason: str, error: str, traceback: str, worker: str = "", trace: str = "") -> bytes:
-    """The error record of a dead letter, written by a worker. A long traceback keeps its end, which shows the cause.
-
-    `trace` is the `traceparent` of the run, if it was in a trace that is kept.
-    """
-    parts = [reason, error[:_ERROR_CHARACTERS], traceback[-_TRACEBACK_CHARACTERS:]]
-    return _packed([*parts, worker, trace] if trace else [*parts, worker] if worker else parts)
-
-
-def pack_attempt(reason: str, error: str, traceback: str, worker: str, trace: str = "") -> bytes:
-    """The error record of an attempt that is tried again: shorter, since many tasks may have several of them."""
-    parts = [reason, error[:_ATTEMPT_CHARACTERS], traceback[-_ATTEMPT_TRACEBACK_CHARACTERS:], worker]
-    return _packed([*parts, trace] if trace else parts)
-
-
-def _packed(parts: list[str]) -> bytes:
-    # The text of an exception may hold half a surrogate pair, which UTF-8 cannot express.
-    return cast("bytes", msgpack.packb(parts, use_bin_type=False, unicode_errors="backslashreplace"))
-
-
-def unreadable_letter(problem: str) -> bytes:
-    """A packed dead letter that replaces an unreadable one."""
-    return pack(
-        "dead", 0, 0, 0, b"", pack_failure("unreadable", f"the dead letter itself cannot be read: {problem}", "")
-    )
-
-
-def warn_of_kept(queue: str, kept: Sequence[tuple[str, str]]) -> None:
-    """Log the dead letters that could not be requeued: (id, the task that has its unique key, or '')."""
-    for task_id, holder in kept[:10]:
-        why = f"task {holder} has its unique key" if holder else "it was cancelled, or is damaged"
-        logger.warning("queue %s: task %s stays a dead letter: %s", queue, task_id, why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +84,8 @@ def read_error(record: bytes, *, queue: str, task_id: str, seal: Seal) -> tuple[
         worker = more[0] if more and isinstance(more[0], bytes) else b""
         return (
             unpacking.decoded(reason, _REASON_CHARACTERS),
-            unpacking.decoded(error, _ERROR_CHARACTERS),
-            unpacking.decoded(traceback, _TRACEBACK_CHARACTERS),
+            unpacking.decoded(error, ERROR_CHARACTERS),
+            unpacking.decoded(traceback, TRACEBACK_CHARACTERS),
             unpacking.decoded(worker, _WORKER_CHARACTERS),
         )
     except Exception as problem:
@@ -169,14 +103,9 @@ def trace_in(record: bytes, *, queue: str, task_id: str, seal: Seal) -> str:
     return ""
 
 
-def ran_too_long(timeout: float) -> str:
-    """The error of a dead letter whose last run was stopped by its timeout (s); `timeout_in` reads it again."""
-    return f"{_RAN_TOO_LONG}{timeout:g} s"
-
-
 def timeout_in(error: str) -> float:
     """The timeout (s) in the error of such a dead letter; 0.0 in any other."""
     with contextlib.suppress(ValueError):
-        if error.startswith(_RAN_TOO_LONG):
-            return float(error.removeprefix(_RAN_TOO_LONG).removesuffix(" s"))
+        if error.startswith(RAN_TOO_LONG):
+            return float(error.removeprefix(RAN_TOO_LONG).removesuffix(" s"))
     return 0.0

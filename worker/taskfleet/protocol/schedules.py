@@ -15,18 +15,7 @@ from taskfleet.protocol import unpacking
 from taskfleet.protocol.item import Extras
 from taskfleet.protocol.partitions import Partition
 
-NO_STATE = b""
 _STATE_BYTES = 4096
-
-
-class TickPosition(NamedTuple):
-    """A position in the order of ticks: the number of schedules up to it, and the name of the last of these."""
-
-    looked_at: int
-    name: bytes
-
-
-START = TickPosition(0, b"")
 
 
 @contextlib.contextmanager
@@ -99,21 +88,6 @@ class Entry:
     spec: bytes
     state: bytes
     tick_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The due schedules of one queue at `now_ms`. `later_ms` is its first later tick; `more` means that some are left.
-
-    `reached` is the position of the last examined schedule, from which to continue.
-    """
-
-    partition: Partition
-    now_ms: int
-    later_ms: int | None
-    entries: tuple[Entry, ...]
-    more: bool
-    reached: TickPosition
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from taskfleet.errors import BadSignatureError, ConfigurationError, PayloadTooLargeError, SerializationError
 from taskfleet.protocol import compression, envelope, unpacking
-from taskfleet.protocol.encryption import Cipher
 from taskfleet.protocol.envelope import SEALED, Envelope
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.encryption import Cipher
 
 Kind = Literal["task", "result", "error", "schedule"]
 Policy = Literal["require", "write", "read"]
@@ -55,7 +57,7 @@ class Seal:
         policy: Policy = "require",
     ) -> None:
         self._signing = _by_id(signing_keys, "signing_keys")
-        self._encryption = {key_id: Cipher(key) for key_id, key in _by_id(encryption_keys, "encryption_keys").items()}
+        self._encryption = _ciphers(_by_id(encryption_keys, "encryption_keys"))
         if compress:
             compression.check()
         self._compress = compress
@@ -220,6 +222,14 @@ def _by_id(keys: Sequence[bytes], option: str) -> dict[bytes, bytes]:
         if found.setdefault(key_id_of(key), key) != key:
             raise ConfigurationError(f"{option}: two keys have the id {key_id_of(key).hex()}; make one of them anew")
     return found
+
+
+def _ciphers(keys: dict[bytes, bytes]) -> dict[bytes, Cipher]:
+    if not keys:
+        return {}
+    from taskfleet.protocol.encryption import Cipher  # only here: most applications encrypt nothing
+
+    return {key_id: Cipher(key) for key_id, key in keys.items()}
 
 
 def _context(kind: Kind, queue: str, task_id: str, how: int, key_id: bytes) -> bytes:

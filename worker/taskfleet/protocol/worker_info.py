@@ -1,13 +1,13 @@
-"""The heartbeat of a worker: its fields in Redis, and the record that readers get."""
+"""A worker as its readers see it: the record of its last heartbeat."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from taskfleet import foreign
+from taskfleet.protocol.heartbeat import FIELDS
 from taskfleet.protocol.partitions import queue_of
 
 _MOST_SLOTS = 1_000_000
@@ -15,38 +15,7 @@ _MOST_PID = 2**32
 _MOST_QUEUES = 10_000
 
 
-class HeartbeatFields(NamedTuple):
-    """The fields of a heartbeat, as they are stored in the hash of a worker. Other fields are not read.
-
-    `queues` are the names of queues, with commas between them; `idle_since_ms` is 0 while the worker holds a task;
-    `oldest_run_ms` is how long its oldest run has taken so far, 0 without a run; `sealed_only` is 1 when the worker
-    refuses what no key of its application has sealed. `incarnation` is the owner of its leases, and `runs` are its
-    longer runs (protocol/introductions.py); `host` is the name of its machine or pod; `clock_ms` is
-    the time by its clock.
-    """
-
-    name: str
-    pid: int
-    slots: int
-    busy: int
-    queues: str
-    state: str
-    started_ms: int
-    idle_since_ms: int
-    version: str
-    stuck: int
-    oldest_run_ms: int = 0
-    sealed_only: int = 0
-    incarnation: str = ""
-    runs: str = ""
-    host: str = ""
-    clock_ms: int = 0
-
-
 _CLAIMING = ("starting", "running")  # states of a worker that claims tasks, or is about to
-
-_UNREAD = ("incarnation", "runs")  # read for single tasks only: protocol/introductions.py
-FIELDS = tuple(field for field in HeartbeatFields._fields if field not in _UNREAD)
 
 
 @dataclass(frozen=True, slots=True)

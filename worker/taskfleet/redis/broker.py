@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet import foreign
 from taskfleet.protocol.partitions import Partition
@@ -11,7 +11,6 @@ from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.redis.connecting import connect
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
-from taskfleet.redis.credentials import Tls
 from taskfleet.redis.enqueueing import Enqueueing
 from taskfleet.redis.inspecting import Inspecting
 from taskfleet.redis.letters import Letters
@@ -22,6 +21,9 @@ from taskfleet.redis.schedules import ScheduleStore
 from taskfleet.redis.sockets import abandon, descriptor_of
 from taskfleet.redis.stepping import Stepping
 from taskfleet.redis.views import Views
+
+if TYPE_CHECKING:
+    from taskfleet.redis.tls import Tls
 
 
 class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Letters, Noting, Operations):

@@ -30,7 +30,6 @@ from taskfleet.redis.redis_errors import (
     is_wrong_server,
 )
 from taskfleet.redis.scripts import Script
-from taskfleet.redis.sentinel import Sentinels
 from taskfleet.redis.server import Server
 
 logger = showing.logger("taskfleet.redis")
@@ -59,6 +58,8 @@ class RedisClient:
         address = options.address
         of_server = options.for_data_servers()
         if address.kind == "sentinel":
+            from taskfleet.redis.sentinel import Sentinels  # only here: most programs know the address of their server
+
             of_server["sentinels"] = Sentinels(options)
         elif address.hosts:
             of_server["host"], of_server["port"] = address.hosts[0]

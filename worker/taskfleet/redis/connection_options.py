@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import UnixDomainSocketConnection
 
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis import replies, urls
-from taskfleet.redis.credentials import Tls
 from taskfleet.redis.urls import RedisAddress
+
+if TYPE_CHECKING:
+    from taskfleet.redis.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class ConnectionOptions:
         object.__setattr__(self, "timeouts", timeouts)
         object.__setattr__(self, "pool_size", said.max_connections or self.pool_size)
         if address.tls:
+            from taskfleet.redis.tls import Tls  # only here: it is for rediss:// alone
+
             object.__setattr__(self, "tls", replace(self.tls or Tls(), **said.tls))
 
     def for_data_servers(self) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet.redis import urls
 from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
-from taskfleet.redis.credentials import FileCredentials, Tls
+from taskfleet.redis.credentials import FileCredentials
 from taskfleet.settings import RedisSettings
+
+if TYPE_CHECKING:
+    from taskfleet.redis.tls import Tls
 
 
 def url_of(redis: RedisSettings) -> str:
@@ -44,6 +47,11 @@ def _login(username: str | None, password: str | None, file: Path | None, settin
 
 
 def _tls(redis: RedisSettings) -> Tls | None:
+    files = redis.tls_ca_file or redis.tls_cert_file or redis.tls_key_file
+    if not (redis.tls or files or redis.tls_server_name) and redis.tls_check_hostname:
+        return None
+    from taskfleet.redis.tls import Tls  # only here: most connections have none
+
     fields = {
         "ca_file": redis.tls_ca_file,
         "cert_file": redis.tls_cert_file,
@@ -51,5 +59,4 @@ def _tls(redis: RedisSettings) -> Tls | None:
         "server_name": redis.tls_server_name,
         "check_hostname": redis.tls_check_hostname,
     }
-    chosen = Tls(**fields)  # type: ignore[arg-type]
-    return chosen if redis.tls or chosen != Tls() else None
+    return Tls(**fields)  # type: ignore[arg-type]

@@ -1,8 +1,12 @@
-"""Read access to single tasks and pages of them, in calls of limited size."""
+"""Read access to single tasks and pages of them, in calls of limited size.
+
+The calls of scripts are imported by the methods that make them: a worker makes none of these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgpack
 
@@ -10,10 +14,11 @@ from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError
 from taskfleet.protocol.introductions import RUNS_FIELD, Run, read_runs
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.task_record import MOST_INSPECTED, Inspection, Place, Structure, TaskRecord
-from taskfleet.redis.calls import inspection
 from taskfleet.redis.keys import literal
 from taskfleet.redis.queue_calls import QueueCalls
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.task_record import Inspection, Place, Structure, TaskRecord
 
 _SCANNED = 1000  # keys that one SCAN looks at
 _TAGS_TOGETHER = 100
@@ -28,6 +33,8 @@ class Inspecting(QueueCalls):
 
         A ready task is looked for in the first `line` places of the queue.
         """
+        from taskfleet.protocol.task_record import MOST_INSPECTED
+
         records: list[TaskRecord] = []
         while True:
             some = ids[len(records) : len(records) + MOST_INSPECTED]
@@ -37,6 +44,8 @@ class Inspecting(QueueCalls):
                 return found._replace(records=records)
 
     async def _inspect(self, partition: Partition, ids: Sequence[str], most_bytes: int, line: int) -> Inspection:
+        from taskfleet.redis.calls import inspection
+
         while True:
             call = inspection.inspect(self.keys_of(partition), ids, most_bytes=most_bytes, line=line)
             try:
@@ -50,10 +59,14 @@ class Inspecting(QueueCalls):
         self, partition: Partition, structure: Structure, after: Place | None, *, limit: int
     ) -> list[Place]:
         """The next members of a structure, in its order."""
+        from taskfleet.redis.calls import inspection
+
         return await self.call(inspection.places(self.keys_of(partition), structure, after, limit=limit))
 
     async def last_letters(self, partition: Partition, *, limit: int) -> list[Place]:
         """The dead letters that died last, the latest last."""
+        from taskfleet.protocol.task_record import Place
+
         key = self.keys_of(partition).dead
         found = await self.patiently(lambda: self.client.redis.zrange(key, -limit, -1, withscores=True))
         return [Place(float(died_ms), member) for member, died_ms in found]

@@ -1,16 +1,20 @@
-"""Dead letters from the latest to the oldest, and some of them discarded or brought back."""
+"""Dead letters from the latest to the oldest, and some of them discarded or brought back.
+
+The calls of scripts are imported by the methods that make them: a worker makes none of these.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from taskfleet.protocol import bounds
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.task_record import Place
-from taskfleet.redis.calls import letters
 from taskfleet.redis.signalling import Signalling
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.task_record import Place
 
 _RESTORED_TOGETHER = 200
 
@@ -33,6 +37,8 @@ class Letters(Signalling):
         `since_ms` (Unix ms; infinite for any). Letters that died in the same millisecond are in no certain order, and
         yet none is passed over.
         """
+        from taskfleet.protocol.task_record import Place
+
         key = self.keys_of(partition).dead
         highest = _exclusive(until_ms) if before is None else _score(before.position)
         lowest, passed = _score(since_ms), 0
@@ -57,6 +63,8 @@ class Letters(Signalling):
         self, partition: Partition, ids: Sequence[str], *, job: str, hold_ms: int, room: int, room_bytes: int
     ) -> Discarded:
         """Delete these dead letters, and hold them for `restore_letters` so long, as far as there is room."""
+        from taskfleet.redis.calls import letters
+
         deleted = held = held_bytes = 0
         for start, end, _ in bounds.windows(ids, len):
             rest = list(ids[start:end])
@@ -83,6 +91,8 @@ class Letters(Signalling):
 
     async def restore_letters(self, partition: Partition, job: str) -> int:
         """Bring the held letters of a job back; returns their number."""
+        from taskfleet.redis.calls import letters
+
         restored = 0
         while True:
             reply = await self.call(letters.restore(self.keys_of(partition), job, most=_RESTORED_TOGETHER))

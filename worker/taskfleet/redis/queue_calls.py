@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from taskfleet import foreign
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol.clock import RedisClock
+from taskfleet.protocol.due import START
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.schedules import START
 from taskfleet.protocol.sealing import PLAIN, Seal
-from taskfleet.redis import keys, misfits, urls
+from taskfleet.redis import keys, urls
 from taskfleet.redis.calls import schedules as schedule_calls
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.connection import RedisClient
@@ -114,8 +114,11 @@ class QueueCalls:
 
     async def _explained(self, error: TaskQueueError, of_call: Sequence[str]) -> TaskQueueError:
         """This error, with the name of the key that it is about."""
-        if "WRONGTYPE" in str(error) and (told := await misfits.explain(self.client, self.prefix, of_call)):
-            return CallRefusedError(f"Redis at {urls.address(self.client.url)}: {told}")
+        if "WRONGTYPE" in str(error):
+            from taskfleet.redis import misfits  # only here: such an error is rare
+
+            if told := await misfits.explain(self.client, self.prefix, of_call):
+                return CallRefusedError(f"Redis at {urls.address(self.client.url)}: {told}")
         return error
 
     async def now_ms(self, partition: Partition) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from taskfleet.protocol.claim import HeldTask, Renewal
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import keys
 from taskfleet.redis.calls import tasks
 from taskfleet.redis.calls.call import ScriptCall

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
 from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError
 from taskfleet.protocol import bounds
+from taskfleet.protocol.due import NO_STATE, START, Due, TickPosition
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.schedules import NO_STATE, START, Due, Entry, Tick, TickPosition, TickReply
 from taskfleet.redis import keys
 from taskfleet.redis.calls import schedules as calls
 from taskfleet.redis.calls.schedules import DueReply, StoredSchedule
 from taskfleet.redis.queue_calls import QueueCalls
 from taskfleet.redis.redis_errors import connection_error
 from taskfleet.redis.replies import TooLongError
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.schedules import Entry, Tick, TickReply
 
 _MOST_LISTED, _PAGE_BYTES = 500, 1_000_000  # in about one reply of a list
 
@@ -48,6 +52,8 @@ class ScheduleStore:
 
     async def remove(self, partition: Partition, name: str) -> Entry | None:
         """Remove a schedule from one partition and return it."""
+        from taskfleet.protocol.schedules import Entry
+
         removed = await self._queues.call(calls.remove(self._queues.keys_of(partition), name))
         return Entry(partition, name, removed.spec, NO_STATE, removed.tick_ms) if removed else None
 
@@ -169,6 +175,8 @@ class ScheduleStore:
 
         One whose next tick is no time has none.
         """
+        from taskfleet.protocol.schedules import Entry  # only here: most fleets have no schedule
+
         tick_ms = None
         try:
             known = foreign.identifier(name)

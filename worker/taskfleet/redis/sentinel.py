@@ -14,7 +14,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
 from taskfleet.redis.connection_options import ConnectionOptions
-from taskfleet.redis.credentials import TlsConnection, passwords_in
+from taskfleet.redis.credentials import passwords_in
+from taskfleet.redis.tls import TlsConnection
 from taskfleet.redis.urls import Host
 
 _ANSWER_BYTES = 65_536

@@ -16,12 +16,11 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from taskfleet.redis import replies
 from taskfleet.redis.connection_options import Timeouts
-from taskfleet.redis.credentials import TlsConnection, passwords_in
+from taskfleet.redis.credentials import passwords_in
 from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.packing import pack
 from taskfleet.redis.permission import asking
 from taskfleet.redis.scripts import Script
-from taskfleet.redis.sentinel import SentinelConnection, SentinelTlsConnection
 from taskfleet.redis.sockets import guarded
 from taskfleet.redis.subscription import Subscription
 from taskfleet.redis.urls import Host
@@ -185,5 +184,14 @@ def _connection_class(options: Mapping[str, Any]) -> Any:
     if "path" in options:
         return options["connection_class"]
     if "sentinels" in options:
+        from taskfleet.redis.sentinel import (
+            SentinelConnection,
+            SentinelTlsConnection,
+        )  # only here: few programs ask them
+
         return SentinelTlsConnection if "tls" in options else SentinelConnection
-    return TlsConnection if "tls" in options else Connection
+    if "tls" in options:
+        from taskfleet.redis.tls import TlsConnection  # only here: it is for rediss:// alone
+
+        return TlsConnection
+    return Connection

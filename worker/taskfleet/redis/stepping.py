@@ -11,7 +11,7 @@ from taskfleet.protocol.bounds import CHUNK
 from taskfleet.protocol.claim import HeldTask, StepReply, Takeover
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.progress_report import ProgressReport
 from taskfleet.redis import replies
 from taskfleet.redis.calls import tasks
 from taskfleet.redis.calls.tasks import OutcomeBatch, StepCallReply

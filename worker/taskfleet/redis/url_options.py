@@ -39,7 +39,7 @@ class UrlError(ConfigurationError):
 class UrlOptions:
     """The options of a URL. Durations in seconds; `None` where the URL has no value.
 
-    `tls` has fields of `redis.credentials.Tls`.
+    `tls` has fields of `redis.tls.Tls`.
     """
 
     db: int | None = None

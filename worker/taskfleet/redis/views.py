@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet import foreign
 from taskfleet.errors import ReplyTooLargeError, TaskQueueError
-from taskfleet.protocol import bounds, dead_letter
+from taskfleet.protocol import bounds, dead_record
+from taskfleet.protocol.heartbeat import FIELDS
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.protocol.sealing import PLAIN, Seal
 from taskfleet.protocol.status import TaskStatus
-from taskfleet.protocol.worker_info import FIELDS, WorkerInfo
 from taskfleet.redis import replies
-from taskfleet.redis.calls import operations, tasks
+from taskfleet.redis.calls import tasks
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.queue_calls import QueueCalls
 
 if TYPE_CHECKING:
     from taskfleet.protocol.figures import Figures, Horizons
     from taskfleet.protocol.stats import QueueStats, ServerMemory
+    from taskfleet.protocol.worker_info import WorkerInfo
 
 _LETTERS_TOGETHER = 100
 _FIGURES_TOGETHER = 256
@@ -69,6 +70,7 @@ class Views(QueueCalls):
     async def _stats(self, horizons: Mapping[str, Horizons]) -> tuple[dict[str, QueueStats], dict[str, TaskQueueError]]:
         """The figures of the queues that can be read, and the errors of the others."""
         from taskfleet.protocol.stats import QueueStats
+        from taskfleet.redis.calls import operations
 
         if not horizons:
             return {}, {}
@@ -133,6 +135,8 @@ class Views(QueueCalls):
         try:
             if not isinstance(values, list):
                 raise foreign.ForeignError(str(values))
+            from taskfleet.protocol.worker_info import WorkerInfo
+
             return WorkerInfo.of_values(worker_id, values, beat_ms, now_ms)
         except foreign.ForeignError as error:
             self.skipped.add("heartbeat", worker_id, error)
@@ -176,7 +180,7 @@ class Views(QueueCalls):
                 together = len(some) // 2
                 if not together:
                     most = self.client.options.reply_bytes
-                    yield some[0], dead_letter.unreadable_letter(f"it has more than the {most} bytes of one reply here")
+                    yield some[0], dead_record.unreadable_letter(f"it has more than the {most} bytes of one reply here")
                     at, together = at + 1, 1
                 continue
             at += len(some)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
@@ -25,7 +26,6 @@ from taskfleet.runtime.claiming.step_calls import StepCalls
 from taskfleet.runtime.claiming.turns import Turns
 from taskfleet.runtime.claiming.unheard import UnheardClaims
 from taskfleet.runtime.claiming.wakeups import Listeners
-from taskfleet.runtime.executors.process_executor import Processes
 from taskfleet.runtime.executors.threads import Threads
 from taskfleet.runtime.fleet.background_loops import BackgroundLoops
 from taskfleet.runtime.fleet.drain import Drain
@@ -38,7 +38,6 @@ from taskfleet.runtime.recording.outcomes import Outcomes
 from taskfleet.runtime.recording.rejections import Rejections
 from taskfleet.runtime.recording.reporting import Reports
 from taskfleet.runtime.recording.unstarted import Unstarted
-from taskfleet.runtime.running.batch_runs import BatchRuns
 from taskfleet.runtime.running.batches import Batches
 from taskfleet.runtime.running.calls import Calls
 from taskfleet.runtime.running.deadlines import Deadlines
@@ -50,9 +49,11 @@ from taskfleet.runtime.running.progress_reporter import ProgressReporter
 from taskfleet.runtime.running.runner import OutsideCancellations, Runner
 from taskfleet.runtime.running.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.state import selection
+from taskfleet.runtime.state.batch_job import BatchJob, PendingBatch
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
+from taskfleet.runtime.state.job import Job
 from taskfleet.runtime.state.ports import WorkerQueue
 from taskfleet.runtime.state.prefetch import Prefetch
 from taskfleet.runtime.state.result_waits import ResultWaits
@@ -61,6 +62,10 @@ from taskfleet.runtime.state.slots import Slots
 from taskfleet.runtime.state.tally import Tally
 from taskfleet.runtime.state.upcalls import Upcalls
 from taskfleet.tasks.namespace import CLASS_TASKS
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.executors.process_executor import Processes
+    from taskfleet.runtime.running.batch_runs import BatchRuns
 
 logger = showing.logger("taskfleet.worker")
 
@@ -144,18 +149,19 @@ class Worker:
         application, context, slots, held, health = (
             self.application, self.context, self.slots, self.held, self.health,
         )  # fmt: skip
-        self.processes = Processes((*application.registry, *CLASS_TASKS), application.seal.expanded_limit)
+        for definition in (*application.registry, *CLASS_TASKS):
+            if definition.options.executor == "process":
+                from taskfleet.runtime.executors import import_path  # only here: most workers run no such task
+
+                import_path.check(definition)
         self.threads = self.threads_class()
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)
-        calls = Calls(application, self.outcomes, self.scope, self.threads, self.processes)
-        cancellations = OutsideCancellations(health)
-        runner = Runner(application, calls, self.endings, cancellations)
-        batch_runs = BatchRuns(
-            context, slots, self.launcher, calls, self.endings, self.outcomes, cancellations, self.tally
-        )
-        self.batches = Batches(application, slots, held, health, batch_runs, self.outcomes, self.stopping)
+        self._calls = Calls(application, self.outcomes, self.scope, self.threads, lambda: self.processes)
+        self._cancellations = OutsideCancellations(health)
+        runner = Runner(application, self._calls, self.endings, self._cancellations)
+        self.batches = Batches(application, slots, held, health, self._run_batch, self.outcomes, self.stopping)
         self.interrupts = Interrupts(slots, held, self.batches, self.stopping, self.reports)
         self.progress = ProgressReporter(context, self.identity, slots, self.interrupts)
         self.execution = Execution(
@@ -166,7 +172,32 @@ class Worker:
             context, slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
         )
         self._upcalls.slot_free = self.dispatcher.start_soon
-        self._upcalls.given_up = batch_runs.give_up
+        self._upcalls.given_up = self._give_up
+
+    @functools.cached_property
+    def processes(self) -> Processes:
+        from taskfleet.runtime.executors.process_executor import Processes  # only here: most workers need none
+
+        return Processes(self.application.seal.expanded_limit)
+
+    @functools.cached_property
+    def _batch_runs(self) -> BatchRuns:
+        from taskfleet.runtime.running.batch_runs import BatchRuns  # only here: most workers run no batch
+
+        return BatchRuns(
+            self.context, self.slots, self.launcher, self._calls, self.endings, self.outcomes, self._cancellations,
+            self.tally,
+        )  # fmt: skip
+
+    def _run_batch(self, batch: PendingBatch) -> None:
+        self._batch_runs.start(batch)
+
+    def _give_up(self, job: Job) -> None:
+        """Record the end of a run, of a batch or a single task, whose handler continues after it was stopped."""
+        if isinstance(job, BatchJob):
+            self._batch_runs.give_up(job)
+        else:
+            self.endings.raised(job, asyncio.CancelledError(), "")
 
     def _make_claims(self) -> None:
         """The parts between a call of Redis and its claims."""
@@ -290,7 +321,8 @@ class Worker:
         await self.application.middleware.shutdown(started, self._about())
         stuck = self.stopping.close()
         self.threads.close()
-        await self.processes.close()
+        if "processes" in vars(self):
+            await self.processes.close()
         self._keeper.stop()
         await self._keeper.ended(_LEASES_END_SECONDS)
         with contextlib.suppress(redis_exceptions.RedisError, OSError):

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from redis import exceptions as redis_exceptions
 
@@ -20,11 +21,15 @@ from taskfleet.backoff import backoff_seconds
 from taskfleet.cancellation import end
 from taskfleet.errors import TaskQueueError
 from taskfleet.protocol import envelope
-from taskfleet.protocol.broker import Broker
+from taskfleet.protocol.due import Due, TickPosition
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.schedules import Due, Entry, ScheduleState, SpecHead, Tick, TickPosition, TickReply
 from taskfleet.redis.redis_errors import connection_error, is_transient
 from taskfleet.supervising import supervise
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
+    from taskfleet.protocol.schedules import Entry, Tick, TickReply
 
 logger = showing.logger("taskfleet.scheduler")
 
@@ -201,6 +206,7 @@ class Scheduler:
     def _judged(self, entry: Entry, now_ms: int) -> Tick | None:
         """The tick of a due schedule; `None` for a schedule that this version cannot read."""
         # Imported only here: most fleets have no schedule.
+        from taskfleet.protocol.schedules import ScheduleState, SpecHead, Tick
         from taskfleet.scheduling.record import ScheduleSpec
         from taskfleet.scheduling.timing import judge
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskfleet import checks
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks.batch import BatchFunction, BatchTask, ItemClassDecorator, define_batch
 from taskfleet.tasks.definition import define
-from taskfleet.tasks.dependency_plan import ProviderOverrides
 from taskfleet.tasks.function import Sender, TaskFunction
 from taskfleet.tasks.namespace import CLASS_TASKS, Registry
 from taskfleet.tasks.options import BatchOptions, BatchTaskOptions, FunctionTaskOptions, TaskOptions
+from taskfleet.tasks.provider_overrides import ProviderOverrides
 from taskfleet.tasks.signature import hints_of
+
+if TYPE_CHECKING:
+    from taskfleet.tasks.batch import BatchFunction, BatchTask, ItemClassDecorator
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,6 +120,8 @@ class Defining:
                 takes, and the function gets `list[BatchItem[Row]]`, each with a `Row` as its `value`.
             timeout: seconds for the run as a whole; an item may shorten it with `.options(timeout=…)`.
         """
+        from taskfleet.tasks.batch import BatchTask, define_batch  # only here: most applications have no batch task
+
         name = _name_in(options)
         task_options = TaskOptions.of(options)
 

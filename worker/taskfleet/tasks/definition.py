@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 import weakref
 from collections.abc import Callable
-from typing import Any, Never, SupportsIndex
+from typing import TYPE_CHECKING, Any, Never, SupportsIndex
 
 from taskfleet.errors import ConfigurationError
-from taskfleet.tasks import dependency_plan
-from taskfleet.tasks.dependency_plan import DependencyPlan
 from taskfleet.tasks.options import BatchOptions, TaskOptions
 from taskfleet.tasks.origin import Origin
 from taskfleet.tasks.signature import Signature, hints_of
+
+if TYPE_CHECKING:
+    from taskfleet.tasks.dependency_plan import DependencyPlan
 
 
 class Definition:
@@ -68,6 +70,10 @@ class Definition:
 
 def location_of(thing: Any) -> str:
     """file:line of a function or class."""
+    code = getattr(inspect.unwrap(thing), "__code__", None)
+    if code is not None and os.path.isfile(code.co_filename):
+        # `inspect` would find the same, but reads the file, which then stays in memory.
+        return f"{code.co_filename}:{code.co_firstlineno}"
     try:
         _, line = inspect.getsourcelines(thing)
         return f"{inspect.getsourcefile(thing)}:{line}"
@@ -80,7 +86,11 @@ def define(name: str, function: Callable[..., Any], options: TaskOptions) -> Def
     check_is_function(name, function)
     options = with_executor(name, function, options)
     signature = Signature(function, name)
-    plan = dependency_plan.of_task(name, signature.injected, hints_of, options.executor)
+    plan = None
+    if signature.injected:
+        from taskfleet.tasks import dependency_plan  # only here: most applications inject nothing
+
+        plan = dependency_plan.of_task(name, signature.injected, hints_of, options.executor)
     return Definition(name, function, options, signature=signature, location=location_of(function), plan=plan)
 
 

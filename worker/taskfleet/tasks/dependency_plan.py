@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
@@ -205,43 +205,3 @@ def _factory_of(provider: Callable[..., Any]) -> tuple[Callable[..., Any], Kind]
     if inspect.isasyncgenfunction(inner):
         return provider, "async context"
     return provider, "context" if inspect.isgeneratorfunction(inner) else "value"
-
-
-class ProviderOverrides:
-    """Providers that replace others for a while, and the plans with these replacements."""
-
-    def __init__(self) -> None:
-        self._replacements: dict[Any, Callable[..., Any]] = {}
-        self._plans: dict[DependencyPlan, DependencyPlan] = {}
-
-    def plan_of(self, plan: DependencyPlan) -> DependencyPlan:
-        """The plan with the current replacements."""
-        return self._plans.get(plan, plan)
-
-    @contextmanager
-    def replaced(
-        self,
-        provider: Callable[..., Any],
-        replacement: Callable[..., Any],
-        plans: Iterable[DependencyPlan],
-        hints_of: HintsOf,
-    ) -> Generator[None]:
-        """Use `replacement` in place of `provider` in all `plans`. Nested uses add up."""
-        before = self._replacements, self._plans
-        replacements = self._replacements | {provider: replacement}
-        self._plans = {
-            old: plan(
-                old.task,
-                old.markers,
-                hints_of,
-                threaded=old.threaded,
-                has_context=old.has_context,
-                overrides=replacements,
-            )
-            for old in plans
-        }
-        self._replacements = replacements
-        try:
-            yield
-        finally:
-            self._replacements, self._plans = before

@@ -15,7 +15,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from taskfleet.errors import ConfigurationError
 from taskfleet.redis import urls
 from taskfleet.redis.broker import RedisBroker
-from taskfleet.redis.credentials import AccessFileError, Tls
+from taskfleet.redis.credentials import AccessFileError
+from taskfleet.redis.tls import Tls
 from taskfleet.redis.url_options import UrlError
 
 from ...children.secret_digest import digest_of

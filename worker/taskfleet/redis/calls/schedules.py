@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskfleet import foreign
 from taskfleet.protocol import result_record
+from taskfleet.protocol.due import TickPosition
 from taskfleet.protocol.partitions import queue_of
-from taskfleet.protocol.schedules import Tick, TickPosition, TickReply
 from taskfleet.protocol.sealing import Seal
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall
 from taskfleet.redis.keys import FleetKeys, QueueKeys
+
+if TYPE_CHECKING:
+    from taskfleet.protocol.schedules import Tick, TickReply
 
 CHANGED = -1  # the reply of `add`, when another spec than the given one is there
 
@@ -114,6 +117,8 @@ def tick(keys: QueueKeys, fleet: FleetKeys, tick: Tick, seal: Seal) -> ScriptCal
 
 
 def _tick_reply(reply: Sequence[Any]) -> TickReply:
+    from taskfleet.protocol.schedules import TickReply  # only here: most fleets have no schedule
+
     result, detail = reply
     if isinstance(detail, int):
         return TickReply(foreign.text(result), "", detail)

@@ -12,6 +12,7 @@ from taskfleet import foreign
 from taskfleet.errors import SerializationError
 from taskfleet.protocol import unpacking
 from taskfleet.protocol.claim import TAKEOVERS_PER_STEP, Claim, HeldTask, Renewal, StepReply, Takeover
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.introductions import KEPT_SECONDS
 from taskfleet.protocol.item import Item, pack_items
 from taskfleet.protocol.outcome import (
@@ -22,9 +23,8 @@ from taskfleet.protocol.outcome import (
     Outcome,
 )
 from taskfleet.protocol.partitions import Partition, queue_of
-from taskfleet.protocol.progress import ProgressReport
+from taskfleet.protocol.progress_report import ProgressReport
 from taskfleet.protocol.status import TaskStatus
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.redis import scripts
 from taskfleet.redis.calls.call import ScriptCall, texts
 from taskfleet.redis.keys import FleetKeys, QueueKeys

@@ -19,7 +19,7 @@ from typing import Any
 from taskfleet import child_process, context, describing, logs, tracing
 from taskfleet.errors import ConfigurationError, SerializationError
 from taskfleet.protocol import envelope
-from taskfleet.protocol.progress import pack_report
+from taskfleet.protocol.progress_report import pack_report
 from taskfleet.retry import RetryLater, seconds_of_delay
 from taskfleet.runtime.executors import import_path, returned
 from taskfleet.runtime.executors.process_answers import class_name

@@ -8,18 +8,15 @@ call. A child that has ended is replaced when a task needs one, and a child that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from taskfleet import background
 from taskfleet.cancellation import end
-from taskfleet.runtime.executors import import_path
 from taskfleet.runtime.executors.process_answers import Returned
 
 if TYPE_CHECKING:
     from taskfleet.runtime.executors.process_connection import TaskProcess
     from taskfleet.runtime.state.job import Job
-    from taskfleet.tasks.definition import Definition
 
 _IDLE_SECONDS = 60.0
 
@@ -27,15 +24,11 @@ _IDLE_SECONDS = 60.0
 class Processes:
     """The child processes of one worker: as many as its tasks need at once.
 
-    `most_bytes` is the limit on an answer; a longer one is dropped. Errors: `ConfigurationError` for a task of
-    `definitions` whose function a child would not find.
+    `most_bytes` is the limit on an answer; a longer one is dropped.
     """
 
-    def __init__(self, definitions: Iterable[Definition], most_bytes: int) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        for definition in definitions:
-            if definition.options.executor == "process":
-                import_path.check(definition)
         self._idle: list[TaskProcess] = []  # the last used child is taken first, so that the others can end
         self._starting: set[asyncio.Task[TaskProcess]] = set()
         self._unclaimed: list[asyncio.Task[TaskProcess]] = []  # starting children whose tasks have ended already

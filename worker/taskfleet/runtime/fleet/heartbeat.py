@@ -7,8 +7,8 @@ import socket
 import time
 
 from taskfleet import foreign
+from taskfleet.protocol.heartbeat import HeartbeatFields
 from taskfleet.protocol.introductions import Run, runs_text
-from taskfleet.protocol.worker_info import HeartbeatFields
 from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_exceptions
 
@@ -21,7 +21,6 @@ from taskfleet import showing
 from taskfleet.application import Application
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol.bounds import id_bytes, windows
-from taskfleet.protocol.broker import Renewer
 from taskfleet.protocol.claim import HeldTask
 from taskfleet.protocol.partitions import Partition
 from taskfleet.redis.redis_errors import connection_error
@@ -33,6 +32,10 @@ from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.run_context import RunContext
 from taskfleet.runtime.state.slots import Slots
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Renewer
 
 logger = showing.logger("taskfleet.leases")
 

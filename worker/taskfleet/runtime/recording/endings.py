@@ -9,7 +9,7 @@ from typing import Any, cast
 from taskfleet import describing, showing
 from taskfleet.application import Application
 from taskfleet.errors import PayloadTooLargeError, SerializationError
-from taskfleet.protocol import call_settings, dead_letter, outcome
+from taskfleet.protocol import call_settings, dead_record, outcome
 from taskfleet.retry import RetryLater, delay_ms
 from taskfleet.runtime.executors import returned
 from taskfleet.runtime.executors.process_answers import ChildError, ProcessDiedError
@@ -125,7 +125,7 @@ class Endings:
         elif job.interruption == "cancel":
             self._end(job, outcome.CANCELLED, *self._outcomes.if_cancelled(), 0)
         else:
-            self._retry_or_fail(job, error, "timeout", dead_letter.ran_too_long(job.timeout or 0.0), "")
+            self._retry_or_fail(job, error, "timeout", dead_record.ran_too_long(job.timeout or 0.0), "")
 
     def _retry_or_fail(self, job: Job, error: BaseException, reason: str, message: str, text: str) -> None:
         if not retrying.is_wanted(job, error, self._context.redis_seconds):

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from taskfleet import tracing
 from taskfleet.application import Application
-from taskfleet.protocol import call_settings, dead_letter, outcome, result_record
+from taskfleet.protocol import call_settings, dead_record, outcome, result_record
 from taskfleet.protocol.outcome import Outcome
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.retry import MAX_SECONDS
@@ -91,11 +91,11 @@ class Outcomes:
 
     def failure(self, reason: str, message: str, text: str) -> bytes:
         """The error record of a dead letter; `text` is the traceback."""
-        return dead_letter.pack_failure(reason, message, text, self._worker_id, _trace_of_run())
+        return dead_record.pack_failure(reason, message, text, self._worker_id, _trace_of_run())
 
     def attempt(self, reason: str, message: str, text: str) -> bytes:
         """The error record of an attempt that is tried again."""
-        return dead_letter.pack_attempt(reason, message, text, self._worker_id, _trace_of_run())
+        return dead_record.pack_attempt(reason, message, text, self._worker_id, _trace_of_run())
 
     # Of tasks that have not run.
 

@@ -99,12 +99,9 @@ class BatchRuns:
             job.interruption = job.interruption or batch.interruption
             self._endings.raised(job, error, text)
 
-    def give_up(self, job: Job) -> None:
-        """Record the end of a run, of a batch or a single task, whose handler continues after it was stopped."""
-        if isinstance(job, BatchJob):
-            self._fail_all(job, asyncio.CancelledError())
-        else:
-            self._endings.raised(job, asyncio.CancelledError(), "")
+    def give_up(self, batch: BatchJob) -> None:
+        """Record the end of a batch whose function continues after it was stopped."""
+        self._fail_all(batch, asyncio.CancelledError())
 
     def _ended(self, batch: BatchJob) -> list[Job]:
         """Free the slot; returns the items whose outcomes are still to be recorded."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from taskfleet.application import Application
 from taskfleet.protocol.partitions import Partition, queue_of
 from taskfleet.runtime.recording.outcomes import Outcomes
-from taskfleet.runtime.running.batch_runs import BatchRuns
 from taskfleet.runtime.running.stopping import Stopping
 from taskfleet.runtime.state.batch_job import PendingBatch
 from taskfleet.runtime.state.health import Health
@@ -41,7 +41,7 @@ class Batches:
         slots: Slots,
         held: Held,
         health: Health,
-        runs: BatchRuns,
+        run: Callable[[PendingBatch], None],
         outcomes: Outcomes,
         stopping: Stopping,
     ) -> None:
@@ -49,7 +49,7 @@ class Batches:
         self._slots = slots
         self._held = held
         self._health = health
-        self._runs = runs
+        self._run = run
         self._outcomes = outcomes
         self._stopping = stopping
         self.widened: set[str] = set()  # queues whose claims of this turn were sized here
@@ -159,7 +159,7 @@ class Batches:
             batch = slots.waiting.popleft()
             for task_id in batch.items:
                 del self._gathered[task_id]
-            self._runs.start(batch)
+            self._run(batch)
 
     def interrupt(self, task_id: str, why: Interruption) -> bool:
         """Remove a task that was cancelled or taken over; returns whether it is here.

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet.application import Application
 from taskfleet.runtime.executors import returned
 from taskfleet.runtime.executors.process_answers import Returned
-from taskfleet.runtime.executors.process_executor import Processes
 from taskfleet.runtime.executors.returned import PLAIN_TYPES
 from taskfleet.runtime.executors.threads import Threads
 from taskfleet.runtime.recording.outcomes import Outcomes
 from taskfleet.runtime.running import injection
 from taskfleet.runtime.state.batch_job import BatchJob
 from taskfleet.runtime.state.job import Job
-from taskfleet.tasks.batch import BatchItem
 from taskfleet.tasks.definition import Definition
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.executors.process_executor import Processes
+    from taskfleet.tasks.batch import BatchItem
 
 
 class Calls:
@@ -28,7 +30,7 @@ class Calls:
         outcomes: Outcomes,
         scope: injection.WorkerScope,
         threads: Threads,
-        processes: Processes,
+        processes: Callable[[], Processes],
     ) -> None:
         self._hooks = application.middleware
         self._overrides = application.overrides
@@ -73,11 +75,11 @@ class Calls:
 
     async def in_process(self, job: Job) -> Returned:
         """Run the function of a task in a process."""
-        return await self._processes.call(job, keep=self._outcomes.keeps_result(job))
+        return await self._processes().call(job, keep=self._outcomes.keeps_result(job))
 
     async def _in_process_for_hooks(self, job: Job, answers: list[Returned]) -> Any:
         """The value itself, for middleware."""
-        answers.append(await self._processes.call(job, keep=True))
+        answers.append(await self._processes().call(job, keep=True))
         return answers[-1].value(job.definition.signature.result)
 
     async def _with_dependencies(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskfleet import describing, showing, tracing, workflows
+from taskfleet import describing, showing, tracing, waited_results
 from taskfleet.application import Application
 from taskfleet.errors import SerializationError
 from taskfleet.protocol import call_settings, envelope
@@ -188,7 +188,7 @@ class Execution:
         own = tracing.parsed(headers.get(tracing.PARENT_HEADER)) if type(headers) is dict else None
         if own is None or not own.sampled:
             return ()
-        return workflows.traces_of(records[:_MOST_LINKS], settings.get(call_settings.INPUT_SOURCES), self._seal)
+        return waited_results.traces_of(records[:_MOST_LINKS], settings.get(call_settings.INPUT_SOURCES), self._seal)
 
     def _first_argument(self, settings: dict[str, Any], records: list[bytes] | None) -> Any:
         """The results that the task waited for, nested as its caller wrote them."""
@@ -196,4 +196,4 @@ class Execution:
             # The first parameter may have a default, which the caller did not mean.
             raise SerializationError("the results that it waits for are not there")
         shape, sources = settings.get(call_settings.INPUT_SHAPE, 1), settings.get(call_settings.INPUT_SOURCES)
-        return workflows.first_argument(shape, records, sources, self._seal)
+        return waited_results.first_argument(shape, records, sources, self._seal)

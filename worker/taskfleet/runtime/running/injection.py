@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import showing
 from taskfleet.context import TaskContext
 from taskfleet.runtime.state.run_context import RunContext
-from taskfleet.tasks.dependency_plan import DependencyNode, DependencyPlan
+
+if TYPE_CHECKING:
+    from taskfleet.tasks.dependency_plan import DependencyNode, DependencyPlan
 
 logger = showing.logger("taskfleet.worker")
 

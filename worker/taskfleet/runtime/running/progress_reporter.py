@@ -13,7 +13,7 @@ from taskfleet import showing
 from taskfleet.cancellation import end
 from taskfleet.protocol.bounds import windows
 from taskfleet.protocol.partitions import Partition
-from taskfleet.protocol.progress import pack_report
+from taskfleet.protocol.progress_report import pack_report
 from taskfleet.runtime.running.interrupts import Interrupts
 from taskfleet.runtime.state.identity import Identity
 from taskfleet.runtime.state.job import Job

@@ -6,13 +6,16 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskfleet import background
 from taskfleet.context import CURRENT, WAITS, WORKER, WaitNotes
-from taskfleet.protocol.broker import Broker
 from taskfleet.protocol.clock import ClockUnknownError
 from taskfleet.protocol.partitions import Partition
+
+if TYPE_CHECKING:
+    # A port needs no class when the program runs.
+    from taskfleet.protocol.broker import Broker
 
 R = TypeVar("R")
 
