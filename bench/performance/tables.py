@@ -137,6 +137,7 @@ _OPERATIONS = {
     "requeue": "very many dead letters are sent again",
     "due": "very many delayed tasks become due at once",
     "leases": "very many leases of a lost worker are taken over",
+    "plain_hdel": "256 values of 1 MB are removed from a plain hash, without Taskfleet",
     "views": "the figures of a full queue, and the state of a task, are read",
 }
 

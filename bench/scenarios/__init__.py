@@ -128,6 +128,7 @@ UNITS = {
             "due",
             "leases",
             "views",
+            "plain_hdel",
             "longest",
         ),
         "ms",
