@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root: Path = options.checkout
     try:
         machine, figures = report.read_run(options.run)
+        figures = [figure for figure in figures if not figure.scenario.startswith("grow_")]  # a page of their own
         parts = tables(machine, figures)
         files = {root / name: filled((root / name).read_text(encoding="utf-8"), parts) for name in PAGES}
     except (BenchError, OSError) as error:
