@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_exceptions
 
@@ -49,7 +49,7 @@ from taskfleet.runtime.running.progress_reporter import ProgressReporter
 from taskfleet.runtime.running.runner import OutsideCancellations, Runner
 from taskfleet.runtime.running.stopping import NOTICE_SECONDS, Stopping, Stuck
 from taskfleet.runtime.state import selection
-from taskfleet.runtime.state.batch_job import BatchJob, PendingBatch
+from taskfleet.runtime.state.batch_job import BatchJob
 from taskfleet.runtime.state.health import Health
 from taskfleet.runtime.state.held import Held
 from taskfleet.runtime.state.identity import Identity
@@ -158,10 +158,13 @@ class Worker:
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)
-        self._calls = Calls(application, self.outcomes, self.scope, self.threads, lambda: self.processes)
-        self._cancellations = OutsideCancellations(health)
-        runner = Runner(application, self._calls, self.endings, self._cancellations)
-        self.batches = Batches(application, slots, held, health, self._run_batch, self.outcomes, self.stopping)
+        self.processes = functools.cache(functools.partial(_processes, application.seal.expanded_limit))
+        calls = Calls(application, self.outcomes, self.scope, self.threads, self.processes)
+        cancellations = OutsideCancellations(health)
+        runner = Runner(application, calls, self.endings, cancellations)
+        parts = (context, slots, self.launcher, calls, self.endings, self.outcomes, cancellations, self.tally)
+        batch_runs = functools.cache(functools.partial(_batch_runs, parts))
+        self.batches = Batches(application, slots, held, health, batch_runs, self.outcomes, self.stopping)
         self.interrupts = Interrupts(slots, held, self.batches, self.stopping, self.reports)
         self.progress = ProgressReporter(context, self.identity, slots, self.interrupts)
         self.execution = Execution(
@@ -172,32 +175,7 @@ class Worker:
             context, slots, held, health, self.prefetch, self.batches, self.execution, self.outcomes, self.wanted
         )
         self._upcalls.slot_free = self.dispatcher.start_soon
-        self._upcalls.given_up = self._give_up
-
-    @functools.cached_property
-    def processes(self) -> Processes:
-        from taskfleet.runtime.executors.process_executor import Processes  # only here: most workers need none
-
-        return Processes(self.application.seal.expanded_limit)
-
-    @functools.cached_property
-    def _batch_runs(self) -> BatchRuns:
-        from taskfleet.runtime.running.batch_runs import BatchRuns  # only here: most workers run no batch
-
-        return BatchRuns(
-            self.context, self.slots, self.launcher, self._calls, self.endings, self.outcomes, self._cancellations,
-            self.tally,
-        )  # fmt: skip
-
-    def _run_batch(self, batch: PendingBatch) -> None:
-        self._batch_runs.start(batch)
-
-    def _give_up(self, job: Job) -> None:
-        """Record the end of a run, of a batch or a single task, whose handler continues after it was stopped."""
-        if isinstance(job, BatchJob):
-            self._batch_runs.give_up(job)
-        else:
-            self.endings.raised(job, asyncio.CancelledError(), "")
+        self._upcalls.given_up = functools.partial(_give_up, batch_runs, self.endings)
 
     def _make_claims(self) -> None:
         """The parts between a call of Redis and its claims."""
@@ -321,8 +299,8 @@ class Worker:
         await self.application.middleware.shutdown(started, self._about())
         stuck = self.stopping.close()
         self.threads.close()
-        if "processes" in vars(self):
-            await self.processes.close()
+        if self.processes.cache_info().currsize:
+            await self.processes().close()
         self._keeper.stop()
         await self._keeper.ended(_LEASES_END_SECONDS)
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
@@ -427,3 +405,26 @@ def _checked(queues: Sequence[str] | None) -> list[str] | None:
     if not names:
         raise ConfigurationError("queues=[] names no queue; leave it out to serve all of the application")
     return names
+
+
+# Parts that most workers do not need are made, and imported, with their first use.
+
+
+def _processes(expanded_limit: int) -> Processes:
+    from taskfleet.runtime.executors.process_executor import Processes
+
+    return Processes(expanded_limit)
+
+
+def _batch_runs(parts: tuple[Any, ...]) -> BatchRuns:
+    from taskfleet.runtime.running.batch_runs import BatchRuns
+
+    return BatchRuns(*parts)
+
+
+def _give_up(batch_runs: Callable[[], BatchRuns], endings: Endings, job: Job) -> None:
+    """Record the end of a run, of a batch or a single task, whose handler continues after it was stopped."""
+    if isinstance(job, BatchJob):
+        batch_runs().give_up(job)
+    else:
+        endings.raised(job, asyncio.CancelledError(), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskfleet.application import Application
 from taskfleet.protocol.partitions import Partition, queue_of
@@ -18,6 +18,9 @@ from taskfleet.runtime.state.job import Interruption, Job
 from taskfleet.runtime.state.slots import Slots
 from taskfleet.tasks.definition import Definition
 from taskfleet.tasks.namespace import CLASS_TASKS
+
+if TYPE_CHECKING:
+    from taskfleet.runtime.running.batch_runs import BatchRuns
 
 
 def claim_size(share: int, capacity: int, batch_share: float) -> int:
@@ -41,7 +44,7 @@ class Batches:
         slots: Slots,
         held: Held,
         health: Health,
-        run: Callable[[PendingBatch], None],
+        runs: Callable[[], BatchRuns],
         outcomes: Outcomes,
         stopping: Stopping,
     ) -> None:
@@ -49,7 +52,7 @@ class Batches:
         self._slots = slots
         self._held = held
         self._health = health
-        self._run = run
+        self._runs = runs
         self._outcomes = outcomes
         self._stopping = stopping
         self.widened: set[str] = set()  # queues whose claims of this turn were sized here
@@ -159,7 +162,7 @@ class Batches:
             batch = slots.waiting.popleft()
             for task_id in batch.items:
                 del self._gathered[task_id]
-            self._run(batch)
+            self._runs().start(batch)
 
     def interrupt(self, task_id: str, why: Interruption) -> bool:
         """Remove a task that was cancelled or taken over; returns whether it is here.
