@@ -158,12 +158,12 @@ class Worker:
         self.scope = WorkerScope(context)
         self.deadlines = Deadlines(context, slots.running, self.stopping.time_out)
         self.launcher = Launcher(context, slots, self.stopping, self.deadlines)
-        self.processes = functools.cache(functools.partial(_processes, application.seal.expanded_limit))
-        calls = Calls(application, self.outcomes, self.scope, self.threads, self.processes)
+        self._processes = functools.cache(functools.partial(_make_processes, application.seal.expanded_limit))
+        calls = Calls(application, self.outcomes, self.scope, self.threads, self._processes)
         cancellations = OutsideCancellations(health)
         runner = Runner(application, calls, self.endings, cancellations)
         parts = (context, slots, self.launcher, calls, self.endings, self.outcomes, cancellations, self.tally)
-        batch_runs = functools.cache(functools.partial(_batch_runs, parts))
+        batch_runs = functools.cache(functools.partial(_make_batch_runs, parts))
         self.batches = Batches(application, slots, held, health, batch_runs, self.outcomes, self.stopping)
         self.interrupts = Interrupts(slots, held, self.batches, self.stopping, self.reports)
         self.progress = ProgressReporter(context, self.identity, slots, self.interrupts)
@@ -176,6 +176,11 @@ class Worker:
         )
         self._upcalls.slot_free = self.dispatcher.start_soon
         self._upcalls.given_up = functools.partial(_give_up, batch_runs, self.endings)
+
+    @property
+    def processes(self) -> Processes:
+        """The processes of tasks with `executor="process"`, none of which starts before it is needed."""
+        return self._processes()
 
     def _make_claims(self) -> None:
         """The parts between a call of Redis and its claims."""
@@ -299,8 +304,8 @@ class Worker:
         await self.application.middleware.shutdown(started, self._about())
         stuck = self.stopping.close()
         self.threads.close()
-        if self.processes.cache_info().currsize:
-            await self.processes().close()
+        if self._processes.cache_info().currsize:
+            await self.processes.close()
         self._keeper.stop()
         await self._keeper.ended(_LEASES_END_SECONDS)
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
@@ -410,13 +415,13 @@ def _checked(queues: Sequence[str] | None) -> list[str] | None:
 # Parts that most workers do not need are made, and imported, with their first use.
 
 
-def _processes(expanded_limit: int) -> Processes:
+def _make_processes(expanded_limit: int) -> Processes:
     from taskfleet.runtime.executors.process_executor import Processes
 
     return Processes(expanded_limit)
 
 
-def _batch_runs(parts: tuple[Any, ...]) -> BatchRuns:
+def _make_batch_runs(parts: tuple[Any, ...]) -> BatchRuns:
     from taskfleet.runtime.running.batch_runs import BatchRuns
 
     return BatchRuns(*parts)
