@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,21 +80,27 @@ def _times(what: str, scenario: str, peer: str, factor: float) -> _Rule:
 
 
 def _at_most(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
-    def rule(measured: Measured) -> Target | None:
-        value = measured.get(scenario, metric)
-        if value is None:
-            return None
-        return Target(what, f"≤ {limit:g}{unit}", f"{number(value)}{unit}", value <= limit)
-
-    return rule
+    return _limit(what, scenario, metric, limit, unit, "≤", operator.le)
 
 
 def _at_least(what: str, scenario: str, metric: str, limit: float, unit: str) -> _Rule:
+    return _limit(what, scenario, metric, limit, unit, "≥", operator.ge)
+
+
+def _limit(
+    what: str,
+    scenario: str,
+    metric: str,
+    limit: float,
+    unit: str,
+    sign: str,
+    holds: Callable[[float, float], bool],
+) -> _Rule:
     def rule(measured: Measured) -> Target | None:
         value = measured.get(scenario, metric)
         if value is None:
             return None
-        return Target(what, f"≥ {limit:g}{unit}", f"{number(value)}{unit}", value >= limit)
+        return Target(what, f"{sign} {limit:g}{unit}", f"{number(value)}{unit}", holds(value, limit))
 
     return rule
 

@@ -132,7 +132,7 @@ _OPERATIONS = {
     "chord": "the last of very many members of a chord ends",
     "dependants": "a task that very many wait for is cancelled",
     "enqueue": "very many tasks are enqueued",
-    "purge": "a queue with a million tasks is purged",
+    "purge": "a queue with very many tasks is purged",
     "fail": "very many tasks fail for good",
     "requeue": "very many dead letters are sent again",
     "due": "very many delayed tasks become due at once",

@@ -42,7 +42,7 @@ def test_a_figure_that_only_some_have_is_a_dash_for_the_others() -> None:
 
 def test_the_longest_call_comes_first() -> None:
     assert cells(tables(MACHINE, FIGURES)["holding"]) == [
-        ["a queue with a million tasks is purged", "9.5"],
+        ["a queue with very many tasks is purged", "9.5"],
         ["256 tasks of 1 MB are claimed and end", "7.5"],
     ]
 
