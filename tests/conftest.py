@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from taskfleet.testing import plugin
-from tests.support import requirements
+from tests.support import hanging, requirements
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # From a source tree that is not installed, it has no entry point: the tests of one file would share their names.
     if not config.pluginmanager.has_plugin("taskfleet"):
         config.pluginmanager.register(plugin, "taskfleet")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    with hanging.limited(item.config):
+        yield
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

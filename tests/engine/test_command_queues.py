@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import socket
 import sys
 from datetime import datetime
@@ -16,6 +15,7 @@ from taskfleet import TaskQueue
 from taskfleet.version import __version__
 from tests.engine.conftest import RunWorker, until
 from tests.engine.test_command import run
+from tests.support.pseudo_terminal import shown_on_a_terminal
 from tests.support.redis_server import free_port
 
 
@@ -34,30 +34,10 @@ async def dead(shared: TaskQueue, run_worker: RunWorker, number: int, text: str 
     return [handle.id for handle in handles]
 
 
-async def on_a_terminal(*arguments: str, answer: str = "", columns: int = 80) -> tuple[int, str]:
-    """Run the command in a pseudo-terminal; (exit code, all that it shows)."""
-
-    def call(answer: str) -> tuple[int, str]:
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.environ |= {"COLUMNS": str(columns), "TERM": "xterm"}
-            os.execv(sys.executable, [sys.executable, "-m", "taskfleet", *arguments])
-        shown = b""
-        while True:
-            if answer and b"[y/N]" in shown:
-                os.write(terminal, answer.encode())
-                answer = ""
-            try:
-                part = os.read(terminal, 65_536)
-            except OSError:
-                break
-            if not part:
-                break
-            shown += part
-        os.close(terminal)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
-
-    return await asyncio.to_thread(call, answer)
+async def on_a_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
+    """Run the command in a terminal, and answer its question; (exit code, all that it shows)."""
+    command = [sys.executable, "-m", "taskfleet", *arguments]
+    return await asyncio.to_thread(shown_on_a_terminal, command, keys=answer, after="[y/N]" if answer else "")
 
 
 async def test_redis_is_given_before_or_after_the_command(shared: TaskQueue) -> None:

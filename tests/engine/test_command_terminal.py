@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +17,7 @@ from tests.engine.conftest import MakeQueue, RunWorker, until
 from tests.engine.test_command import run
 from tests.engine.test_every_command import filled
 from tests.support.processes import python_processes
+from tests.support.pseudo_terminal import shown_on_a_terminal
 from tests.support.redis_server import RedisServer
 
 
@@ -98,7 +97,7 @@ async def test_long_work_has_a_bar_on_a_terminal_and_none_in_a_pipe(
         await until(lambda: _all_dead(shared), "all have failed")
         worker.drain()
     words = [sys.executable, "-m", "taskfleet", *command.split(), "default", "--yes"]
-    code, shown = await asyncio.to_thread(_on_terminal, words)
+    code, shown = await asyncio.to_thread(shown_on_a_terminal, words)
     assert code == 0, shown
     assert re.search(rf"{what} .*0%", shown), shown
     assert shown.rstrip().endswith(last)
@@ -145,23 +144,3 @@ def _parent(pid: int) -> int:
     with contextlib.suppress(OSError):
         return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     return 0
-
-
-def _on_terminal(words: list[str]) -> tuple[int, str]:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"})
-    os.close(theirs)
-    found = b""
-    while True:
-        if select.select([ours], [], [], 0.1)[0]:
-            try:
-                data = os.read(ours, 65_536)
-            except OSError:
-                break
-            found += data
-            if not data:
-                break
-        elif process.poll() is not None:
-            break
-    os.close(ours)
-    return process.wait(60), found.decode("utf-8", "replace")

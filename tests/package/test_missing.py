@@ -6,9 +6,6 @@ docs/how-to/install.md shows such a line.
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import pytest
 from tests.package import pythons
 from tests.package.conftest import MakeEnvironment
 from tests.package.environments import REPOSITORY, Environment, environment_variables
+from tests.support.pseudo_terminal import shown_on_a_terminal
 
 MANIFEST = REPOSITORY / "examples" / "thumbnails" / "taskqueue.yaml"
 APP = """
@@ -208,20 +206,8 @@ def test_without_rich_a_terminal_gets_the_plain_table(make_environment: MakeEnvi
 
 def on_terminal(environment: Environment, folder: Path) -> str:
     """What the program of a table and a progress bar writes to a terminal."""
-    leader, follower = pty.openpty()
     variables = environment_variables(TERM="xterm")
     command = [environment.python, "-c", TABLE]
-    with subprocess.Popen(command, cwd=folder, env=variables, stdout=follower, stderr=follower) as process:
-        os.close(follower)
-        written = b""
-        while True:
-            try:
-                part = os.read(leader, 4096)
-            except OSError:  # Linux says so when the last writer is gone
-                break
-            if not part:
-                break
-            written += part
-        assert process.wait(60) == 0, written
-    os.close(leader)
-    return written.decode()
+    code, written = shown_on_a_terminal(command, environment=variables, folder=folder)
+    assert code == 0, written
+    return written

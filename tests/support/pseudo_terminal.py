@@ -1,4 +1,4 @@
-"""A real pseudo-terminal with a command in it, and the screen that it shows.
+"""A real pseudo-terminal with a command in it, and what it shows: its screen, or all that it wrote.
 
 The screen knows just what a full screen of rich needs. Any other control sequence fails the test: it would have come
 from the text of somebody else.
@@ -20,6 +20,7 @@ import termios
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 _SEQUENCE = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
@@ -207,6 +208,51 @@ class Terminal:
             self.process.wait()
         os.close(self._theirs)
         os.close(self._descriptor)
+
+
+def shown_on_a_terminal(
+    command: Sequence[str],
+    *,
+    keys: str = "",
+    after: str = "",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    seconds: float = 120.0,
+) -> tuple[int, str]:
+    """Run a command that scrolls in a terminal of its own; (exit code, all that it wrote, control sequences too).
+
+    `keys` are pressed each time that it has written `after`. It is killed, and the test fails, if it does not end.
+    """
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command,
+        env={"TERM": "xterm", "COLUMNS": "80", **(os.environ if environment is None else environment)},
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_own_terminal,
+    ) as process:
+        os.close(theirs)
+        written = b""
+        answered = 0
+        deadline = time.monotonic() + seconds
+        try:
+            while True:
+                assert select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0], f"no end: {written!r}"
+                try:
+                    part = os.read(ours, 65_536)
+                except OSError:  # Linux says so when the last writer is gone
+                    break
+                written += part
+                while after and answered < written.count(after.encode()):
+                    os.write(ours, keys.encode())
+                    answered += 1
+            return process.wait(seconds), written.decode("utf-8", "replace")
+        finally:
+            process.kill()
+            os.close(ours)
 
 
 def _own_terminal() -> None:

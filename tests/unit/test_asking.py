@@ -1,0 +1,57 @@
+"""The question before a command destroys something, on a real terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.support.pseudo_terminal import shown_on_a_terminal
+
+# As in a command: an event loop runs around the question, and has a handler for SIGINT of its own.
+ASK = """
+import asyncio, sys
+import typer
+from taskfleet.cli import asking
+
+async def main():
+    for _ in range(int(sys.argv[1])):
+        try:
+            asking.ask("Delete all", yes=False)
+            print("<yes>")
+        except typer.Abort:
+            print("<no>")
+        except KeyboardInterrupt:
+            print("<left>")
+
+asyncio.run(main())
+"""
+
+
+def answers(keys: str, number: int = 1) -> tuple[list[str], str]:
+    """What becomes of `number` questions whose keys are pressed as soon as a question is seen."""
+    code, shown = shown_on_a_terminal([sys.executable, "-c", ASK, str(number)], keys=keys, after="[y/N]")
+    assert code == 0, shown
+    return [word for word in ("<yes>", "<no>", "<left>") for _ in range(shown.count(word))], shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "answer"),
+    [
+        ("y\n", "<yes>"), ("YES\n", "<yes>"), ("n\n", "<no>"), ("no\n", "<no>"), ("\n", "<no>"), ("\x04", "<no>"),
+        ("\x03", "<left>"), ("y\x03", "<left>"), ("n\x7fy\n", "<yes>"),
+    ],
+)  # fmt: skip
+def test_only_yes_is_yes(keys: str, answer: str) -> None:
+    assert answers(keys)[0] == [answer]
+
+
+def test_another_answer_is_asked_again() -> None:
+    answered, shown = answers("Delete\ny\n")
+    assert answered == ["<yes>"]
+    assert shown.count("answer y or n") == 1
+
+
+@pytest.mark.parametrize(("keys", "answer"), [("\x03", "<left>"), ("\x04", "<no>"), ("y\n", "<yes>")])
+def test_a_key_that_comes_between_the_question_and_the_read_is_not_lost(keys: str, answer: str) -> None:
+    assert answers(keys, 1_000)[0] == [answer] * 1_000
