@@ -7,8 +7,10 @@ DOCS   ?= .venv-docs
 PACK   ?= .venv-package
 PIP    := -q --disable-pip-version-check
 
+BEHAVIOUR := tests/engine/behaviour
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-queue test-operator test-fleets test-topologies chaos e2e check package format images bench bench-full first-minute crd dashboard browser docs reference simulate lock
+.PHONY: help venv demo test test-library test-engine test-behaviour test-operator test-fleets test-topologies test-prometheus chaos e2e check package format images bench bench-full first-minute crd dashboard browser docs reference simulate lock
 
 help:  ## list the chores
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -58,12 +60,21 @@ format: venv  ## apply the fixes of the formatter and the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-queue test-fleets test-operator test-topologies test-prometheus
+# Four at a time: most tests wait, for a lease, a backoff or a pod. The longest begin first.
+TIERS := test-engine test-fleets test-operator test-library test-topologies test-behaviour test-prometheus
 
-test-queue: venv  ## the library, the operator's pure parts and the dashboard, on a real Valkey and in a real browser
+test: venv  ## unit, engine (a real Valkey) and control plane (a real API server); no root, no containers
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(TIERS)
+
+test-library: venv  ## what has a folder of its own in tests: unit, dashboard, browser, integrations, package, docs, chaos
 	@sh tests/browser/install.sh
-	$(BIN)/python -m pytest tests --ignore=tests/controlplane --ignore=tests/prometheus
+	$(BIN)/python -m pytest tests $(patsubst %,--ignore=tests/%,engine controlplane prometheus)
+
+test-engine: venv  ## the queue and its command on a real Valkey
+	$(BIN)/python -m pytest tests/engine --ignore=$(BEHAVIOUR)
+
+test-behaviour: venv  ## what a task and its caller see, on a real Valkey
+	$(BIN)/python -m pytest $(BEHAVIOUR)
 
 # The tests whose pods are real workers, in a run of their own beside the others.
 FLEETS := $(wildcard $(patsubst %,tests/controlplane/test_%.py, \
@@ -80,7 +91,6 @@ test-prometheus: venv  ## alerts and dashboards, on a real Prometheus that scrap
 	$(BIN)/python -m pytest tests/prometheus
 
 # The behaviour tests again on a Cluster and on another server, where results could differ.
-BEHAVIOUR := tests/engine/behaviour
 test-topologies: venv  ## the queue's behaviour on a Cluster, and on another Redis: OTHER_REDIS, the system's, or Debian's
 	$(BIN)/python -m pytest $(BEHAVIOUR) --redis-topology=cluster
 	@if other=$${OTHER_REDIS:-$$($(BIN)/python -m tests.support.debian_redis)}; then set -x; \

@@ -11,9 +11,13 @@ have chromium || have chromium-browser || test -n "${TASKFLEET_CHROMIUM:-}" || m
 have npm || missing="$missing nodejs npm"
 if test -n "$missing"; then
     if have apt-get && test "$(id -u)" = 0; then
-        apt-get update -q
+        # One at a time: that of tests/prometheus may run beside it.
+        exec 9>"${TMPDIR:-/tmp}/taskfleet-apt.lock"
+        flock 9
+        apt-get update -q -o DPkg::Lock::Timeout=300
         # shellcheck disable=SC2086 # a list of packages
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends $missing
+        exec 9>&-
     else
         echo "the browser tests need: $missing (on Debian, as root: tests/browser/install.sh)" >&2
         test "${CI:-}" != true || exit 1

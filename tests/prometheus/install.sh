@@ -7,6 +7,8 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
   echo "no prometheus here: install it (as root on Debian, this script does: sh tests/prometheus/install.sh)" >&2
   exit 0
 fi
+exec 9>"${TMPDIR:-/tmp}/taskfleet-apt.lock" # one at a time: that of tests/browser may run beside it
+flock 9
 policy=/usr/sbin/policy-rc.d # says whether an installed service may start: 101 is no
 ours=
 if [ ! -e "$policy" ]; then
