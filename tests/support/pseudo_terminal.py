@@ -247,7 +247,7 @@ def shown_on_a_terminal(
                     break
                 written += part
                 while after and answered < written.count(after.encode()):
-                    os.write(ours, keys.encode())
+                    os.write(ours, keys.encode(errors="surrogateescape"))
                     answered += 1
             return process.wait(seconds), written.decode("utf-8", "replace")
         finally:

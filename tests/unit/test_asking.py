@@ -40,14 +40,16 @@ def answers(keys: str, number: int = 1) -> tuple[list[str], str]:
     [
         ("y\n", "<yes>"), ("YES\n", "<yes>"), ("n\n", "<no>"), ("no\n", "<no>"), ("\n", "<no>"), ("\x04", "<no>"),
         ("\x03", "<left>"), ("y\x03", "<left>"), ("n\x7fy\n", "<yes>"),
+        ("y\x04", "<no>"),
     ],
 )  # fmt: skip
 def test_only_yes_is_yes(keys: str, answer: str) -> None:
     assert answers(keys)[0] == [answer]
 
 
-def test_another_answer_is_asked_again() -> None:
-    answered, shown = answers("Delete\ny\n")
+@pytest.mark.parametrize("other", ["Delete", "yy", "é", "\udcff", "x" * 4_000])
+def test_another_answer_is_asked_again(other: str) -> None:
+    answered, shown = answers(f"{other}\ny\n")
     assert answered == ["<yes>"]
     assert shown.count("answer y or n") == 1
 

@@ -36,17 +36,19 @@ def ask(question: str, *, yes: bool) -> None:
 
 
 def _line(prompt: str, heard: int) -> str:
-    """What is answered, in lower case; Ctrl-D is no.
+    """What is answered, in lower case; a line that Ctrl-D ends is none.
 
     A read of its own would miss a Ctrl-C that comes between the prompt and the read: Python has noted the signal
     then, and runs its handler after the read.
     """
     typer.echo(prompt, nl=False, err=True)
-    while sys.stdin.fileno() not in (ready := select.select([sys.stdin.fileno(), heard], [], [])[0]):
+    terminal = sys.stdin.fileno()
+    while terminal not in (ready := select.select([terminal, heard], [], [])[0]):
         os.read(ready[0], 1024)
-    line = sys.stdin.readline()
+    line = os.read(terminal, 4096).decode(errors="replace")
     if not line.endswith("\n"):
         typer.echo(err=True)
+        return ""
     return line.strip().lower()
 
 
