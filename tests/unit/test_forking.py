@@ -52,18 +52,21 @@ def test_a_forked_child_hears_its_parent_and_tells_its_exit_code() -> None:
         import os, signal, sys, threading, time
         from taskfleet.child_process import ForkedChild, fork
         print("once", end="\\n")  # in the buffer at the fork
+        told, tell = os.pipe()
         made = fork((signal.SIGTERM,), lambda: signal.signal(signal.SIGTERM, lambda *_: os._exit(7)))
         if not isinstance(made, ForkedChild):
             drained = threading.Event()
             made.listen(drained.set, lambda: os._exit(3), 5.0)
             same_group = os.getpgrp() == os.getpgid(os.getppid())
-            drained.wait(20)
+            os.write(tell, b"listens")
+            drained.wait(60)
             print("drained", same_group, repr(sys.stdin.read()), flush=True)
-            time.sleep(30)
-        time.sleep(2)  # until it listens
+            os.write(tell, b"drained")
+            time.sleep(60)
+        os.read(told, 7)
         assert made.ended() is None
         made.drain()
-        time.sleep(2)
+        os.read(told, 7)
         os.kill(made.pid, signal.SIGTERM)
         while (code := made.ended()) is None:
             time.sleep(0.05)
@@ -80,13 +83,15 @@ def test_a_forked_child_ends_when_its_parent_is_gone_although_it_has_siblings() 
         from taskfleet.process.supervisor import InForkedProcess, Supervisor
         from taskfleet.parent_process import Parent
         supervisor = Supervisor(lambda n: [], 3, forks=True)
-        supervisor.on_started = lambda: (time.sleep(2), os._exit(0))  # when all have printed
+        told, tell = os.pipe()
+        supervisor.on_started = lambda: ([os.read(told, 1) for _ in range(3)], os._exit(0))
         try:
             supervisor.run(Parent(), 1.0)
         except InForkedProcess as this:
             print(os.getpid(), flush=True)
             this.parent.listen(lambda: os._exit(0), lambda: os._exit(0), 0.1)
-            time.sleep(30)
+            os.write(tell, b"p")
+            time.sleep(60)
         """
     )  # it waits for the pipe of the output, which all of them hold
     assert len(set(lines)) == 3
