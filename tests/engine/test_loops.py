@@ -17,6 +17,8 @@ import pytest
 import uvloop
 
 from taskfleet import TaskHandle, TaskQueue, current_task, group
+from taskfleet.protocol.partitions import Partition
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -122,6 +124,53 @@ def test_loops_that_are_never_closed_are_not_kept_forever(make_queue: MakeQueue)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
         gc.collect()
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("waits", [False, True], ids=["", "after it waited"])
+@pytest.mark.parametrize("turns", range(8))
+def test_a_queue_that_is_dropped_shortly_before_the_end_of_its_loop_leaves_nothing(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, factory: Any, waits: bool, turns: int
+) -> None:
+    """Whatever turn of the loop is the last one."""
+    url, before = make_queue().url, sockets()
+
+    async def main() -> None:
+        queue = TaskQueue(url)
+        await queue.health_check()
+        if waits:
+            async with queue.sessions.current().completions.expect(Partition("default"), "a-task"):
+                pass  # the subscription stays
+        del queue
+        gc.collect()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    gc.collect()
+    assert sockets() == before
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 2))
+def test_a_queue_that_is_closed_while_it_introduces_its_process_opens_no_connection_again(
+    make_queue: MakeQueue, turns: int
+) -> None:
+    queue = make_queue()
+    if not isinstance(queue.broker, RedisBroker):
+        pytest.skip("nobody else reads the queues of this process")
+
+    async def main() -> int:
+        broker = RedisBroker.from_url(queue.url, prefix=queue.broker.prefix)
+        broker.introduction.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await broker.close()
+        await asyncio.sleep(0.02)
+        return len(broker.descriptors())
+
+    assert in_loop(main()) == 0
 
 
 def test_an_unreferenced_queue_closes_its_connections(make_queue: MakeQueue) -> None:

@@ -74,3 +74,8 @@ class Completions:
         """End all subscriptions."""
         await end(self._listeners.values())
         self._listeners.clear()
+
+    def abandon(self) -> None:
+        """End all subscriptions, without waiting for it: nobody waits for a task any more."""
+        if self._listeners:
+            background.start(end(list(self._listeners.values())))

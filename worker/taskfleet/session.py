@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 import threading
@@ -18,7 +19,6 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from taskfleet import background
 from taskfleet.application import Application
 from taskfleet.completions import Completions
 from taskfleet.handles import HandleFactory, TaskHandle
@@ -281,29 +281,34 @@ async def _until_its_loop_ends(
     loop: asyncio.AbstractEventLoop,
     broker: Broker,
     completions: Completions,
-) -> AsyncGenerator[None]:
+) -> AsyncGenerator[None, bool]:
+    is_closed = False
     try:
-        yield
+        is_closed = yield
     finally:
-        if (known := sessions()) is not None:
-            known.loop_has_ended(pattern, loop)
-        await completions.close()
-        await broker.close()
+        if not is_closed:
+            if (known := sessions()) is not None:
+                known.loop_has_ended(pattern, loop)
+            await completions.close()
+            await broker.close()
 
 
 def _let_go(
-    loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None], broker: Broker, completions: Completions
+    loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None, bool], broker: Broker, completions: Completions
 ) -> None:
-    """The `TaskQueue` was dropped: close the connections on their loop."""
+    """The `TaskQueue` was dropped: close the connections on their loop.
 
-    async def close() -> None:
-        await completions.close()
-        await broker.close()
-        with contextlib.suppress(RuntimeError):  # the loop ends now and finalises the generator
-            await guard.aclose()
+    All at once, since this may be one of the last turns of the loop: it ends without the rest of a task.
+    """
+
+    def close() -> None:
+        completions.abandon()
+        broker.abandon()
+        with contextlib.suppress(StopAsyncIteration, RuntimeError):  # or the loop ends, and finalises the generator
+            guard.asend(True).send(None)
 
     try:
-        loop.call_soon_threadsafe(lambda: background.start(close()))
+        loop.call_soon_threadsafe(close, context=contextvars.Context())
     except RuntimeError:  # closed
         broker.abandon()
 

@@ -113,7 +113,7 @@ class Broker(Protocol):
     async def close(self) -> None: ...
 
     def abandon(self) -> None:
-        """Close all sockets of a broker whose event loop is closed."""
+        """Close all sockets without waiting, also of a broker whose event loop is closed. It is not used again."""
         ...
 
     def descriptors(self) -> list[int]:

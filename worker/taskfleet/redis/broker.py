@@ -90,11 +90,11 @@ class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Letters, Noting, Oper
         await self.patiently(lambda: self.client.redis.ping())
 
     async def close(self) -> None:
-        self.introduction.end()
+        await self.introduction.close()
         await self.client.close()
 
     def abandon(self) -> None:
-        """Close all sockets of a broker whose event loop is closed."""
+        self.introduction.abandon()
         for each in self.client.connections():
             abandon(each)
 

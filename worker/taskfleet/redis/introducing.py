@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import Any
 
-from taskfleet import background, ids, showing
+from taskfleet import background, cancellation, ids, showing
 from taskfleet.protocol.introductions import AGAIN_SECONDS, KEPT_SECONDS
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.keys import FleetKeys
@@ -30,6 +30,7 @@ class Introduction:
         self._prefix = ""
         self._again_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
 
     @property
     def is_due(self) -> bool:
@@ -52,7 +53,7 @@ class Introduction:
     def start(self) -> None:
         """Introduce this process without waiting for it."""
         self._heard(None)
-        background.start(self._introduce())
+        self._sending = background.start(self._introduce())
 
     async def _introduce(self) -> None:
         try:
@@ -77,8 +78,14 @@ class Introduction:
         self._timer = None
         self.start()
 
-    def end(self) -> None:
-        """The connections are closed: nothing opens them again but the next enqueue."""
+    async def close(self) -> None:
+        """The connections will be closed: nothing opens them again but the next enqueue."""
+        self.abandon()
+        if self._sending is not None:
+            await cancellation.end([self._sending])
+
+    def abandon(self) -> None:
+        """As `close`, without waiting for an introduction that is on its way."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -31,11 +31,14 @@ def take_over(connection: Any, protocol: asyncio.BaseProtocol) -> tuple[Any, Any
 
 
 def abandon(connection: Any) -> None:
-    """Close the socket of a connection whose event loop is closed."""
+    """Close the socket of a connection without waiting, also when its event loop is closed."""
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is None:
         return
     transport = writer.transport
+    if not writer._loop.is_closed():
+        transport.abort()  # in the next turn of the loop
+        return
     with contextlib.suppress(RuntimeError, AttributeError):
         transport.abort()  # marks it as closing, and then fails for want of its loop
     if (tls := getattr(transport, "_ssl_protocol", None)) is not None:
