@@ -272,7 +272,7 @@ async def test_long_tasks_behind_short_ones_do_not_wait_in_a_full_worker(
         async def done() -> bool:
             return (await queue.queue_stats("default")).finished_total == 20_000
 
-        await until(done, "the short ones are done")
+        await until(done, "the short ones are done", seconds=60)
     await queue.enqueue_many([hold.message() for _ in range(300)])
     await until(
         lambda: (
