@@ -312,12 +312,11 @@ class ChaosFleet:
                 await self._answers()
                 await self.slow_calls.begin(self.redis)
             case "redis_stop" | "redis_stop_long":
-                await self.slow_calls.read(self.redis)
-                os.kill(self.server.pid, signal.SIGSTOP)
-                await asyncio.sleep(fault.amount)
-                os.kill(self.server.pid, signal.SIGCONT)
-                await self._answers()
-                await self.slow_calls.skip(self.redis)
+                async with self.slow_calls.stopped(self.redis):
+                    os.kill(self.server.pid, signal.SIGSTOP)
+                    await asyncio.sleep(fault.amount)
+                    os.kill(self.server.pid, signal.SIGCONT)
+                    await self._answers()
             case "client_pause":
                 await self._say("CLIENT", "PAUSE", int(fault.amount * 1000), "ALL")
                 await self._answers()

@@ -34,6 +34,8 @@ class SlowCalls:
 
     slowest_ms: float = 0.0
     call: str = ""
+    _distorted: bool = False
+    _resets: int = 0
 
     async def begin(self, redis: Any) -> None:
         """Set up the log of a Redis that has just started. One that does not answer keeps its own settings."""
@@ -44,13 +46,26 @@ class SlowCalls:
     async def read(self, redis: Any) -> None:
         """Take what the log has, and empty it. A Redis that does not answer has nothing to tell."""
         async with _if_it_answers():
-            self.take(await redis.slowlog_get(_MOST_ENTRIES))
-            await redis.slowlog_reset()
+            resets = self._resets
+            entries = await redis.slowlog_get(_MOST_ENTRIES)
+            if not self._distorted and resets == self._resets:  # nor was it while the answer was on its way
+                self.take(entries)
+                await redis.slowlog_reset()
 
-    async def skip(self, redis: Any) -> None:
-        """Empty the log: the process was stopped, perhaps within a call."""
-        async with _if_it_answers():
-            await redis.slowlog_reset()
+    @contextlib.asynccontextmanager
+    async def stopped(self, redis: Any) -> AsyncIterator[None]:
+        """Inside the block the process is stopped, perhaps within a call: nobody takes what the log has of that time.
+
+        At its end the process has answered.
+        """
+        await self.read(redis)
+        self._distorted = True
+        yield
+        while self._distorted:
+            async with _if_it_answers():
+                await redis.slowlog_reset()
+                self._distorted = False
+                self._resets += 1
 
     def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
         for entry in entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,10 +50,16 @@ async def test_the_log_of_a_server_is_read_once_and_emptied(server: RedisServer)
 
 
 async def test_what_a_stopped_process_has_logged_does_not_count(server: RedisServer) -> None:
+    """Whoever looks at the log meanwhile, and with an answer that was on its way when it was stopped."""
     async with redis.asyncio.Redis(port=server.port) as client:
         calls = SlowCalls()
         await calls.begin(client)
-        await client.eval("for i = 1, 3000000 do local _ = i * i end", 0)
-        await calls.skip(client)
+        async with calls.stopped(client):
+            on_its_way = asyncio.create_task(calls.read(client))
+            await client.eval("for i = 1, 3000000 do local _ = i * i end", 0)
+            await asyncio.gather(on_its_way, calls.read(client))
         await calls.read(client)
         assert calls.slowest_ms == 0.0
+        await client.eval("for i = 1, 3000000 do local _ = i * i end", 0)
+        await calls.read(client)
+        assert calls.slowest_ms > 1.0
