@@ -18,7 +18,6 @@ import uvloop
 
 from taskfleet import TaskHandle, TaskQueue, current_task, group
 from taskfleet.protocol.partitions import Partition
-from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -151,26 +150,6 @@ def test_a_queue_that_is_dropped_shortly_before_the_end_of_its_loop_leaves_nothi
     gc.collect()
     assert sockets() == before
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-
-@pytest.mark.parametrize("turns", range(0, 24, 2))
-def test_a_queue_that_is_closed_while_it_introduces_its_process_opens_no_connection_again(
-    make_queue: MakeQueue, turns: int
-) -> None:
-    queue = make_queue()
-    if not isinstance(queue.broker, RedisBroker):
-        pytest.skip("nobody else reads the queues of this process")
-
-    async def main() -> int:
-        broker = RedisBroker.from_url(queue.url, prefix=queue.broker.prefix)
-        broker.introduction.start()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        await broker.close()
-        await asyncio.sleep(0.02)
-        return len(broker.descriptors())
-
-    assert in_loop(main()) == 0
 
 
 def test_an_unreferenced_queue_closes_its_connections(make_queue: MakeQueue) -> None:

@@ -326,3 +326,17 @@ async def test_a_look_that_finds_nothing_costs_few_commands(server: RedisServer,
     for _ in range(looks):
         await worker.step(1)
     assert commands() - before - own <= looks * 7  # the call of the script among them
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 2))
+async def test_a_broker_that_is_closed_while_it_introduces_its_process_opens_no_connection_again(
+    make_queue: MakeQueue, turns: int
+) -> None:
+    queue = make_queue()
+    broker = RedisBroker.from_url(queue.url, prefix=queue.broker.prefix)
+    broker.introduction.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await broker.close()
+    await asyncio.sleep(0.02)
+    assert broker.descriptors() == []
