@@ -18,6 +18,7 @@ import uvloop
 
 from taskfleet import TaskHandle, TaskQueue, current_task, group
 from taskfleet.protocol.partitions import Partition
+from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -126,24 +127,29 @@ def test_loops_that_are_never_closed_are_not_kept_forever(make_queue: MakeQueue)
 
 
 @pytest.mark.parametrize("factory", LOOPS)
-@pytest.mark.parametrize("waits", [False, True], ids=["", "after it waited"])
+@pytest.mark.parametrize("last", ["a call", "a subscription", "an introduction"])
 @pytest.mark.parametrize("turns", range(8))
 def test_a_queue_that_is_dropped_shortly_before_the_end_of_its_loop_leaves_nothing(
-    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, factory: Any, waits: bool, turns: int
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, factory: Any, last: str, turns: int
 ) -> None:
     """Whatever turn of the loop is the last one."""
     url, before = make_queue().url, sockets()
 
     async def main() -> None:
         queue = TaskQueue(url)
-        await queue.health_check()
-        if waits:
+        if last != "an introduction":
+            await queue.health_check()
+        elif isinstance(broker := queue.sessions.current().broker, RedisBroker):
+            broker.introduction.start()  # over the first connection, which it opens
+            await asyncio.sleep(0)
+            del broker
+        if last == "a subscription":
             async with queue.sessions.current().completions.expect(Partition("default"), "a-task"):
                 pass  # the subscription stays
         del queue
         gc.collect()
         for _ in range(turns):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005 if last == "an introduction" else 0)
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())

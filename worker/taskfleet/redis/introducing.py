@@ -80,12 +80,17 @@ class Introduction:
 
     async def close(self) -> None:
         """The connections will be closed: nothing opens them again but the next enqueue."""
-        self.abandon()
+        self._stop_timer()
         if self._sending is not None:
             await cancellation.end([self._sending])
 
     def abandon(self) -> None:
-        """As `close`, without waiting for an introduction that is on its way."""
+        """As `close`, without waiting for an introduction that is on its way, also when its loop is closed."""
+        self._stop_timer()
+        if self._sending is not None and not self._sending.get_loop().is_closed():
+            asyncio.Task.cancel(self._sending)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
