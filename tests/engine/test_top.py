@@ -166,6 +166,28 @@ async def test_ctrl_z_gives_the_terminal_back_and_fg_the_view(shared: TaskQueue)
         assert_restored(terminal)
 
 
+async def test_a_key_is_heard_and_not_echoed_as_soon_as_the_view_is_back(shared: TaskQueue) -> None:
+    with Terminal(["top", *FAST]) as terminal:
+        for _ in range(10):
+            await watch(terminal, lambda screen: screen.alternate and "q quit" in screen.text, "the view is there")
+            terminal.process.send_signal(signal.SIGTSTP)
+            await watch(terminal, lambda screen: not screen.alternate, "the view is left")
+            await until(lambda: _state(terminal.process.pid) == "T", "it is stopped")
+            assert _echoes(terminal)
+            terminal.process.send_signal(signal.SIGCONT)
+            await watch(terminal, lambda screen: screen.alternate, "the view comes back")
+            assert not _echoes(terminal), "a key that is pressed now would be echoed into the view, and lost"
+        terminal.press("q")
+        assert await ended(terminal) == 0
+        assert_restored(terminal)
+
+
+def _echoes(terminal: Terminal) -> bool:
+    local = terminal.settings_now()[3]
+    assert isinstance(local, int)
+    return bool(local & termios.ECHO)
+
+
 def _state(pid: int) -> str:
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         return file.read().rpartition(")")[2].split()[0]

@@ -87,9 +87,10 @@ class _Screen:
         return self._code or 0
 
     def _enter(self) -> None:
-        self._open.enter_context(self._live)
+        # The keys first: one that is pressed as soon as the view is seen is neither echoed into it nor lost.
         if self._has_keys:
             self._open.enter_context(Keyboard(sys.stdin.fileno(), self._pressed))
+        self._open.enter_context(self._live)
 
     def _leave(self) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone
