@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ Sabotage = Literal["lose", "double", "orphan"]
 _REPORT_SECONDS = 5.0
 # The longest that nothing may change at the end: a lease, its takeover, the longest handler, the longest backoff.
 _STILL_SECONDS = 30.0
+_SPOIL_SECONDS = 60.0  # the longest wait for a task that a sabotage can break
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,15 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
         await fleet.start()
         scene = faults.schedule(plan.seed, plan.faults, plan.seconds, fleet.worker_names, fleet.producer_names)
         reporter = asyncio.create_task(_report(fleet, began, say))
-        spoilers = [asyncio.create_task(_spoil(fleet, sabotage)) for sabotage in plan.sabotage]
         try:
-            await asyncio.gather(fleet.run(scene), fleet.producers_complete())
+            await asyncio.gather(
+                fleet.run(scene), fleet.producers_complete(), *(_spoil(fleet, sabotage) for sabotage in plan.sabotage)
+            )
             stuck = await _settle(fleet)
         finally:
             reporter.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reporter  # one that has failed says why
-            for spoiler in spoilers:
-                spoiler.cancel()
         await fleet.end_workers()
         result = await _judge(plan, fleet, folder)
         if stuck:
@@ -215,27 +215,45 @@ async def _judge(plan: Plan, fleet: ChaosFleet, folder: Path) -> Result:
 async def _spoil(fleet: ChaosFleet, sabotage: Sabotage) -> None:
     """Break one thing in Redis, as soon as there is one to break."""
     names = keys.of_partition(PREFIX, "default")
-    while True:
-        await asyncio.sleep(0.01)
+    began = now()
+    slow: dict[bytes, bytes] = {}
+    while now() - began < _SPOIL_SECONDS:
         with contextlib.suppress(redis_exceptions.RedisError, OSError):
-            if await _spoiled(fleet.redis, names, sabotage):
+            if sabotage == "orphan":
+                await fleet.redis.set(f"{PREFIX}:{{default}}:stray", 1)
                 return
+            if sabotage == "lose" and await _loses_a_delayed_task(fleet.redis, names):
+                return
+            if sabotage == "double" and await _runs_a_slow_task_again(fleet.redis, names, slow):
+                return
+        await asyncio.sleep(0.01)
+    raise RuntimeError(f"nothing to {sabotage} came by in {_SPOIL_SECONDS:g} s; send more tasks")
 
 
-async def _spoiled(redis: Any, names: keys.QueueKeys, sabotage: Sabotage) -> bool:
-    if sabotage == "orphan":
-        await redis.set(f"{PREFIX}:{{default}}:stray", 1)
+async def _loses_a_delayed_task(redis: Any, names: keys.QueueKeys) -> bool:
+    (task_id,) = await redis.zrange(names.delayed, -1, -1) or (None,)
+    if task_id is None or not await redis.zrem(names.delayed, task_id):
+        return False
+    await redis.hdel(names.task, task_id)
+    return True
+
+
+async def _runs_a_slow_task_again(redis: Any, names: keys.QueueKeys, slow: dict[bytes, bytes]) -> bool:
+    """Put a task back that has ended, as it was before. While it runs, its worker or its id may go first.
+
+    `slow` has the slow tasks that were seen while they ran.
+    """
+    ended = [task_id for task_id, held in zip(slow, await _blobs(redis, names, slow), strict=True) if held is None]
+    if ended:
+        await redis.hset(names.task, ended[0], slow[ended[0]])
+        await redis.lpush(names.ready, ended[0])
         return True
-    if sabotage == "lose":
-        (task_id,) = await redis.zrange(names.delayed, -1, -1) or (None,)
-        if task_id is None or not await redis.zrem(names.delayed, task_id):
-            return False
-        await redis.hdel(names.task, task_id)
-        return True
-    # double: put the id of a slow running task back into the ready list.
     running = await redis.zrange(names.lease, 0, -1)
-    blobs = await redis.hmget(names.task, running) if running else []
-    slow = [task_id for task_id, blob in zip(running, blobs, strict=True) if blob and b"slow" in blob]
-    if slow:
-        await redis.lpush(names.ready, slow[-1])
-    return bool(slow)
+    for task_id, blob in zip(running, await _blobs(redis, names, running), strict=True):
+        if blob and b"slow" in blob:
+            slow[task_id] = blob
+    return False
+
+
+async def _blobs(redis: Any, names: keys.QueueKeys, ids: Collection[bytes]) -> list[bytes | None]:
+    return await redis.hmget(names.task, list(ids)) if ids else []
