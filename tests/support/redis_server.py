@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -20,17 +23,47 @@ from taskfleet.child_process import ends_with_this_process
 from tests.support import debian_packages, debian_redis
 
 _START_SECONDS = 60  # on a busy machine, with an append-only file to load
+_PORTS = range(12_000, 22_000)  # Linux gives none of them away by itself, nor those 10000 above
+_MOST_RESERVED = 200
+_reserved: deque[socket.socket] = deque()
+_choice = random.SystemRandom()  # tests seed the usual one
 
 
 def free_port() -> int:
-    """A free port whose Cluster bus port, 10000 above it, is free too."""
+    """A free port that no other test gets, in this process or another. That of a Cluster bus, 10000 above, is free too.
+
+    A server binds it later, and again when it is started again. A port that the kernel had chosen could be given to
+    somebody else meanwhile: to a server of another test that asks for any port, or to an outgoing connection.
+    """
     while True:
-        with socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                bus.bind(("127.0.0.1", port + 10000))
-                return port
+        port = _choice.choice(_PORTS)
+        if _is_free(port) and _is_free(port + 10_000) and _reserved_now(port):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def _reserved_now(port: int) -> bool:
+    """Reserve a port, unless a test has done so; until this process ends, or has reserved many others."""
+    if sys.platform != "linux":
+        return True
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(
+            f"\0taskfleet-test-port-{port}"
+        )  # a name without a file: the kernel gives it to one, and takes it back
+    except OSError:
+        mark.close()
+        return False
+    _reserved.append(mark)
+    if len(_reserved) > _MOST_RESERVED:
+        _reserved.popleft().close()
+    return True
 
 
 def binary() -> str:
@@ -57,14 +90,14 @@ def _has_tls(path: str) -> bool:
     probe = subprocess.run(
         [path, "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"],
         capture_output=True,
-        timeout=5,
+        timeout=60,
         check=False,
         preexec_fn=ends_with_this_process(),
     )
     return b"tls-key-file" in probe.stdout + probe.stderr
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 60.0) -> Any:
     """Wait for a condition outside an event loop. An error of Redis counts as not yet."""
     deadline = time.monotonic() + seconds
     while True:
@@ -136,7 +169,7 @@ class RedisServer:
 
     def call(self, *command: str | int | bytes) -> Any:
         """One command, on a connection of its own, as the user of `login`."""
-        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **self.login)  # type: ignore[arg-type]
+        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=30, protocol=2, **self.login)  # type: ignore[arg-type]
         try:
             return client.execute_command(*command)
         finally:
@@ -157,7 +190,7 @@ class RedisServer:
         """End it; data without an append-only file is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def __enter__(self) -> Self:

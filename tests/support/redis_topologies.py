@@ -232,7 +232,7 @@ class RedisCluster:
 def _slots(node: RedisServer) -> list[Any]:
     import redis
 
-    client = redis.Redis(host="127.0.0.1", port=node.port, protocol=2, socket_timeout=5)
+    client = redis.Redis(host="127.0.0.1", port=node.port, protocol=2, socket_timeout=30)
     try:
         client.response_callbacks.clear()
         found: list[Any] = client.execute_command("CLUSTER", "SLOTS")
