@@ -140,7 +140,7 @@ class Watch:
 
     def _client(self, server: RedisServer) -> Any:
         if server.port not in self._clients:
-            self._clients[server.port] = redis.Redis(host="127.0.0.1", port=server.port, socket_timeout=10, protocol=2)
+            self._clients[server.port] = redis.Redis(host="127.0.0.1", port=server.port, socket_timeout=60, protocol=2)
         return self._clients[server.port]
 
     def _databases(self, server: RedisServer) -> list[str]:
