@@ -8,6 +8,7 @@ import functools
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,12 +102,17 @@ def _worker_environment(plan: LocalPlan, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Producer:
-    def __init__(self, queue: TaskQueue, nap: Any) -> None:
+    def __init__(self, queue: TaskQueue, nap: Any, hold: Any) -> None:
         self._queue = queue
         self._nap = nap
+        self._hold = hold
 
     async def naps(self, count: int, seconds: float, **options: Any) -> None:
         await self._queue.enqueue_many([self._nap.options(**options).message(seconds) for _ in range(count)])
+
+    async def held(self, count: int, file: Path, **options: Any) -> None:
+        """Tasks that run until there is this file."""
+        await self._queue.enqueue_many([self._hold.options(**options).message(str(file)) for _ in range(count)])
 
     async def stats(self) -> QueueStats:
         return await self._queue.queue_stats("default")
@@ -120,7 +126,10 @@ async def producer(plan: LocalPlan, server: RedisServer) -> AsyncIterator[Produc
     async def nap(seconds: float) -> float:
         return seconds
 
-    yield Producer(queue, nap)
+    @queue.task(name="hold")
+    async def hold(file: str) -> None: ...
+
+    yield Producer(queue, nap, hold)
     await queue.close()
 
 
@@ -259,11 +268,11 @@ async def test_fleets_of_one_name_on_one_redis_have_workers_of_their_own(
     ):
         for driven in (first, second):
             driven.ask(1)
-        await until(lambda: first.ready == second.ready == 1, "each has a worker", seconds=60)
+        await until(lambda: first.ready == second.ready == 1, "each has a worker")
         known = {worker.name for worker in await first.broker.workers()}
         assert known == {*first.workers.all, *second.workers.all}
         first.ask(0)
-        await until(lambda: not first.workers.all, "the worker of the first has left", seconds=60)
+        await until(lambda: not first.workers.all, "the worker of the first has left")
         left = [(worker.name, worker.state) for worker in await first.broker.workers()]
         assert left == [(*second.workers.all, "running")]
 
@@ -273,21 +282,22 @@ async def test_a_suspended_fleet_finishes_its_running_tasks_and_ends(
 ) -> None:
     async with running_fleet(plan, server.url, tmp_path) as driven:
         driven.ask(1)
-        await producer.naps(4, 5.0)  # two are still to run when the worker is told to end
+        await producer.naps(20, 5.0)  # some are still to run when the worker is told to end
         await until(driven.is_busy, "it runs a task")
         driven.ask(0, drain_busy=True)
         await until(lambda: not driven.workers.all, "it has gone")
         stats = await producer.stats()
-        assert (stats.in_flight, stats.failed_total, stats.ready + stats.finished_total) == (0, 0, 4)
+        assert (stats.in_flight, stats.failed_total, stats.ready + stats.finished_total) == (0, 0, 20)
         assert stats.ready > 0
 
 
 async def test_returning_demand_keeps_draining_workers(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as driven:
+    patient, go_on = replace(plan, drain_timeout_seconds=600), tmp_path / "go-on"
+    async with running_fleet(patient, server.url, tmp_path) as driven:
         driven.ask(1)
-        await producer.naps(1, 8.0)  # until it has been told to drain, and to stay
+        await producer.held(1, go_on)  # until it has been told to drain, and to stay
         await until(driven.is_busy, "it runs a task")
 
         async def in_state(state: str) -> bool:
@@ -297,6 +307,7 @@ async def test_returning_demand_keeps_draining_workers(
         await until(lambda: in_state("cordoned"), "it drains")
         driven.ask(1)
         await until(lambda: in_state("running"), "it stays")
+        go_on.touch()
         await producer.naps(1, 0.01)
 
         async def both_done() -> bool:
@@ -322,9 +333,9 @@ async def test_a_worker_that_dies_is_replaced(plan: LocalPlan, server: RedisServ
 async def test_a_worker_that_dies_while_it_drains_is_not_replaced(
     plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_fleet(plan, server.url, tmp_path) as driven:
+    async with running_fleet(replace(plan, drain_timeout_seconds=600), server.url, tmp_path) as driven:
         driven.ask(1)
-        await producer.naps(1, 30.0)
+        await producer.naps(1, 600.0)
         await until(driven.is_busy, "it runs a task")
         driven.ask(0, drain_busy=True)
 
@@ -336,51 +347,75 @@ async def test_a_worker_that_dies_while_it_drains_is_not_replaced(
         await until(lambda: not driven.workers.wanted and not driven.workers.all, "there are no workers")
 
 
-@pytest.mark.parametrize(
-    ("options", "most", "seconds"),  # of a task: long enough to be seen beside the others, on a busy machine too
-    [
-        ({}, 3, 5.0),  # two workers have four slots; all three tasks run at once
-        ({"concurrency": 1}, 1, 1.5),
-        ({"concurrencyPerKey": 1}, 1, 1.5),
-        ({"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}, 2, 0.5),  # a second before the third one comes
-    ],
-    ids=lambda value: next(iter(value), "no limit") if isinstance(value, dict) else "",
-)
-async def test_workers_obey_the_limits_of_the_manifest(
-    plan: LocalPlan,
-    producer: Producer,
-    server: RedisServer,
-    tmp_path: Path,
-    options: dict[str, Any],
-    most: int,
-    seconds: float,
-) -> None:
-    manifest = changed({"spec.queues": [{"name": "default", **options}], "spec.redis.keyPrefix": plan.key_prefix})
-    environment = plan_of(parse(manifest, "orders.yaml"), tmp_path).environment
+@contextlib.asynccontextmanager
+async def two_limited_workers(
+    plan: LocalPlan, server: RedisServer, folder: Path, limits: dict[str, Any]
+) -> AsyncIterator[None]:
+    """A fleet of two workers that run, with these limits in its manifest."""
+    manifest = changed({"spec.queues": [{"name": "default", **limits}], "spec.redis.keyPrefix": plan.key_prefix})
+    environment = plan_of(parse(manifest, "orders.yaml"), folder).environment
     two = with_autoscaler(plan, min_replicas=2)
     limited = replace(two, environment={"TASKFLEET_QUEUES": environment["TASKFLEET_QUEUES"]})
     notebook, stop = Notebook(), asyncio.Event()
-    run = asyncio.create_task(up.run(limited, LocalRedis(server.url), tmp_path, notebook, stop))
+    run = asyncio.create_task(up.run(limited, LocalRedis(server.url), folder, notebook, stop))
     await until(
         lambda: (
             [worker.state for worker in notebook.pictures[-1:] and notebook.pictures[-1].workers] == ["running"] * 2
         ),
         "two workers",
-        seconds=60,
     )
-    await producer.naps(3, seconds, limit_key="customer")
+    try:
+        yield
+    finally:
+        stop.set()
+        await run
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [({}, 3), ({"concurrency": 1}, 1), ({"concurrencyPerKey": 1}, 1)],  # two workers have four slots
+    ids=lambda value: next(iter(value), "no limit") if isinstance(value, dict) else "",
+)
+async def test_workers_obey_the_limits_of_the_manifest(
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path, options: dict[str, Any], most: int
+) -> None:
+    go_on = tmp_path / "go-on"
     most_at_once = 0
 
-    async def done() -> bool:
+    async def stats() -> QueueStats:
         nonlocal most_at_once
-        stats = await producer.stats()
-        most_at_once = max(most_at_once, stats.in_flight)
-        return stats.finished_total == 3
+        found = await producer.stats()
+        most_at_once = max(most_at_once, found.in_flight)
+        return found
 
-    await until(done, "3 finished tasks")
-    stop.set()
-    await run
+    async def so_many_run() -> bool:
+        return (await stats()).in_flight == most
+
+    async def done() -> bool:
+        return (await stats()).finished_total == 3
+
+    async with two_limited_workers(plan, server, tmp_path, options):
+        await producer.held(3, go_on, limit_key="customer")
+        await until(so_many_run, f"{most} tasks run")
+        for _ in range(50):  # a second, in which one more would begin
+            await stats()
+            await asyncio.sleep(0.02)
+        go_on.touch()
+        await until(done, "3 finished tasks")
     assert most_at_once == most
+
+
+async def test_workers_obey_the_rate_limit_of_the_manifest(
+    plan: LocalPlan, producer: Producer, server: RedisServer, tmp_path: Path
+) -> None:
+    async def done() -> bool:
+        return (await producer.stats()).finished_total == 5
+
+    async with two_limited_workers(plan, server, tmp_path, {"rateLimitPerKey": {"tasksPerSecond": 1, "burst": 2}}):
+        began = time.monotonic()
+        await producer.naps(5, 0.0, limit_key="customer")
+        await until(done, "5 finished tasks")
+        assert time.monotonic() - began > 2.9, "after the first two, one comes each second"
 
 
 async def test_an_app_that_cannot_be_imported_is_one_line(plan: LocalPlan, server: RedisServer, tmp_path: Path) -> None:
@@ -397,10 +432,10 @@ async def test_a_redis_that_is_away_changes_nothing_and_its_return_is_noticed(pl
         run = asyncio.create_task(up.run(steady, LocalRedis(own.url), tmp_path, notebook, stop))
         await until(lambda: notebook.pictures and notebook.pictures[-1].workers, "a worker")
         own.stop()
-        await until(lambda: notebook.decisions[-1].reason == "SampleFailed", "the failure is seen", seconds=30)
+        await until(lambda: notebook.decisions[-1].reason == "SampleFailed", "the failure is seen")
         assert notebook.decisions[-1].desired == 1
         own.start()
-        await until(lambda: not notebook.decisions[-1].state.failures, "the return is seen", seconds=30)
+        await until(lambda: not notebook.decisions[-1].state.failures, "the return is seen")
         assert notebook.decisions[-1].desired == 1
         stop.set()
         outcome = await run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from taskfleet import TaskQueue
 
@@ -13,3 +14,10 @@ queue = TaskQueue.from_config()
 async def nap(seconds: float) -> float:
     await asyncio.sleep(seconds)
     return seconds
+
+
+@queue.task
+async def hold(file: str) -> None:
+    """Runs until there is this file."""
+    while not Path(file).exists():  # noqa: ASYNC110 - it is made by another process
+        await asyncio.sleep(0.02)
