@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -25,8 +26,8 @@ SHOP = "tests.engine.shop"
 async def test_it_runs_the_tasks_of_a_package(shared: TaskQueue) -> None:
     async with TaskQueueBuilder().initial_workers(2).auto_register_tasks(SHOP).build() as app:
         assert app.worker_count == 2
-        assert await (await app.enqueue(Ship(order=7))).result(timeout=10) == "shipped 7"
-        assert await (await app.enqueue(double.message(21))).result(timeout=10) == 42
+        assert await (await app.enqueue(Ship(order=7))).result(timeout=60) == "shipped 7"
+        assert await (await app.enqueue(double.message(21))).result(timeout=60) == 42
     assert app.worker_count == 0
 
 
@@ -52,9 +53,9 @@ async def test_it_can_be_run_and_stopped_again_and_again(shared: TaskQueue) -> N
     for n in range(2):
         running = asyncio.create_task(app.run())
         handle = await shared.enqueue(double.message(n))
-        assert await handle.result(timeout=10) == 2 * n
+        assert await handle.result(timeout=60) == 2 * n
         app.stop()
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
         assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -72,7 +73,7 @@ async def test_a_worker_that_ends_with_an_error_ends_the_process(
     monkeypatch.setattr(worker, "_MOST_FAULTS", 3)
     await shared.enqueue(double.message(1))
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
     assert "ended with an error" in caplog.text
 
 
@@ -102,14 +103,17 @@ async def test_workers_come_with_the_load_and_go_without_interrupting_anything(
         await until(lambda: app.worker_count == 5, "as many workers as there may be")
         long = await shared.enqueue_many([tasks.wait_for.message("long") for _ in range(2)])
         gates["short"].set()
-        assert [await handle.result(timeout=10) for handle in handles] == [101] * 80
+        assert [await handle.result(timeout=60) for handle in handles] == [101] * 80
         await until(lambda: app.local_workers().active == 1, "all but one are told to end")
         assert [await handle.status() for handle in long] == ["running", "running"]
         gates["long"].set()
-        assert [await handle.result(timeout=10) for handle in long] == [101, 101]  # first attempt, first delivery
+        assert [await handle.result(timeout=60) for handle in long] == [101, 101]  # first attempt, first delivery
         await until(lambda: app.worker_count == 1, "one is left")
     lines = [record.getMessage() for record in caplog.records if record.name == "taskfleet.autoscaler"]
-    assert lines[0].startswith("1 -> 3 workers: 78 ready tasks are 78 for each of 1 workers, more than scale_up")
+    # The first worker may not have claimed its two tasks yet.
+    assert re.match(
+        r"1 -> 3 workers: (78|79|80) ready tasks are \1 for each of 1 workers, more than scale_up", lines[0]
+    )
     assert lines[1].startswith("3 -> 5 workers: ")
     assert [line.split(":")[0] for line in lines[2:]] == [f"{n} -> {n - 1} workers" for n in (5, 4, 3, 2)]
 
@@ -132,8 +136,8 @@ async def test_many_workers_share_one_process(shared: TaskQueue, monkeypatch: py
     async with small(shared, monkeypatch, max_workers=25, scale_up_count=25) as app:
         handles = await shared.enqueue_many([tasks.nap.message(n, 0.3) for n in range(300)])
         await until(lambda: app.worker_count == 25, "all are there")
-        assert [await handle.result(timeout=20) for handle in handles] == list(range(300))
-        await until(lambda: app.worker_count == 1, "they have gone", seconds=30)
+        assert [await handle.result(timeout=60) for handle in handles] == list(range(300))
+        await until(lambda: app.worker_count == 1, "they have gone")
 
 
 # In a separate process.
@@ -148,21 +152,26 @@ def start(shared: TaskQueue) -> Iterator[Start]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_it(shared: TaskQueue, start: Start, number: signal.Signals) -> None:
     process = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="6")
-    short, long = await shared.enqueue_many([tasks.nap.message(1, 0.5), tasks.nap.message(2, 60.0)])
-    await until(lambda: _in_flight(shared, 2), "both run", seconds=30)
+    short, long = await shared.enqueue_many([tasks.nap.message(1, 2.0), tasks.nap.message(2, 600.0)])
+
+    async def begun() -> bool:
+        # The short one has ended when this process did not look for as long as it takes.
+        return await long.status() == "running" and await short.status() in ("running", "succeeded")
+
+    await until(begun, "both run")
     process.send_signal(number)
-    _, errors = await asyncio.to_thread(process.communicate, timeout=30)
+    _, errors = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0
     assert b"Traceback" not in errors
-    assert await short.result(timeout=1) == 1
+    assert await short.result(timeout=60) == 1
     assert await long.status() == "ready"
     assert await shared.broker.workers() == []
 
 
 async def test_a_second_signal_ends_it_at_once(shared: TaskQueue, start: Start) -> None:
     process = start()
-    await shared.enqueue_many([tasks.nap.message(1, 60.0)])
-    await until(lambda: _in_flight(shared, 1), "it runs", seconds=30)
+    await shared.enqueue_many([tasks.nap.message(1, 600.0)])
+    await until(lambda: _in_flight(shared, 1), "it runs")
     process.send_signal(signal.SIGINT)
     await until(lambda: _draining(shared), "it drains")
     process.send_signal(signal.SIGINT)
