@@ -81,8 +81,9 @@ REPLIES = {
 }
 
 
-def queue_at(url: str) -> tuple[TaskQueue, Any]:
-    settings = Settings(redis=RedisSettings(url=url, command_timeout=0.3, connection_timeout=0.3))
+def queue_at(url: str, seconds: float = 0.3) -> tuple[TaskQueue, Any]:
+    """`seconds` are the limits of a call: with short ones the error may be that of a server which has not answered."""
+    settings = Settings(redis=RedisSettings(url=url, command_timeout=seconds, connection_timeout=seconds))
     queue = TaskQueue(settings=settings)
 
     @queue.task(name="work")
@@ -148,12 +149,12 @@ async def test_also_from_code_without_a_loop(answer: str) -> None:
 
 async def test_the_kinds_are_told_apart() -> None:
     async with answering(REPLIES["OOM"]) as url:
-        queue, task = queue_at(url)
+        queue, task = queue_at(url, seconds=60.0)
         with pytest.raises(BrokerOutOfMemoryError, match="raise maxmemory"):
             await task.enqueue(1)
         await queue.close()
     async with answering(REPLIES["NOAUTH"]) as url:
-        queue, task = queue_at(url)
+        queue, task = queue_at(url, seconds=60.0)
         with pytest.raises(BrokerConnectionError, match="check user name and password"):
             await task.enqueue(1)
         await queue.close()
