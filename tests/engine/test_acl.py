@@ -45,14 +45,15 @@ def user(guarded: RedisServer, make_queue: MakeQueue) -> Callable[..., TaskQueue
 
     def make(role: acl.Role, *changes: str, prefix: str = "app") -> TaskQueue:
         guarded.call("ACL", "SETUSER", role, "on", "nopass", *acl.rule(role, prefix), *changes)
-        login = {"username": role, "password": "any", "key_prefix": "app", "command_timeout": 10.0}
+        login = {"username": role, "password": "any", "key_prefix": "app", "command_timeout": 60.0}
         return make_queue(guarded.url, redis=login, queues=OPTIONS)
 
     return make
 
 
 def define(queue: TaskQueue) -> dict[str, Any]:
-    """Define the same tasks for producers and workers."""
+    """Define the same tasks for producers and workers. `held` ends when `release` is set."""
+    release = asyncio.Event()
 
     @queue.task
     async def double(n: int) -> int:
@@ -66,11 +67,15 @@ def define(queue: TaskQueue) -> dict[str, Any]:
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    @queue.task
+    async def held() -> None:
+        await release.wait()
+
     @queue.task(queue="other")
     async def elsewhere(n: int) -> int:
         return n
 
-    return {"double": double, "fail": fail, "sleep": sleep, "elsewhere": elsewhere}
+    return {"double": double, "fail": fail, "sleep": sleep, "held": held, "elsewhere": elsewhere, "release": release}
 
 
 async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
@@ -78,7 +83,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
 ) -> None:
     producer, worker, operator = user("producer"), user("worker"), user("operator")
     tasks = define(producer)
-    define(worker)
+    release = define(worker)["release"]
     double, fail, sleep, elsewhere = tasks["double"], tasks["fail"], tasks["sleep"], tasks["elsewhere"]
 
     # Without a worker: waiting tasks, and the ways to end them.
@@ -106,17 +111,17 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     running = await run_worker(worker, concurrency=3)
     assert (
         await (await producer.enqueue(chain(double.message(1), double.message(), elsewhere.message()))).result(
-            timeout=10
+            timeout=60
         )
         == 4
     )
     first = await elsewhere.enqueue(1)
-    assert await (await double.options(after=[first]).enqueue(3)).result(timeout=10) == 6
-    assert await (await double.options(delay=0.2).enqueue(4)).result(timeout=10) == 8
+    assert await (await double.options(after=[first]).enqueue(3)).result(timeout=60) == 6
+    assert await (await double.options(delay=0.2).enqueue(4)).result(timeout=60) == 8
     limited = [await sleep.options(limit_key="k").enqueue(0.05) for _ in range(15)]
     turns = [await double.options(fair_key=key).enqueue(n) for n in range(4) for key in "abc"]
     for handle in (*limited, *turns):
-        await handle.result(timeout=20)
+        await handle.result(timeout=60)
     for _ in range(4):
         await fail.enqueue()
     await until(lambda: is_dead(operator, 2), "the dead letters are trimmed")
@@ -141,14 +146,17 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     await until(lambda: long.id not in running.held, "it is cancelled")
 
     # A lease that ends without an outcome, and a claim whose reply was lost.
-    await sleep.enqueue(1.0)  # long enough for its lease to be ended while it runs
-    await until(lambda: running.held, "it runs")
-    guarded.call("ZADD", worker.broker.keys_of("default").lease, 1, next(iter(running.held)))
+    taken = await tasks["held"].enqueue()
+    await until(lambda: taken.id in running.held, "it runs")
+    lease = worker.broker.keys_of("default").lease
+    guarded.call("ZADD", lease, 1, taken.id)
+    await until(lambda: guarded.call("ZSCORE", lease, taken.id) != 1, "it is renewed, or taken over")
     await worker.broker.owned("default", running.identity.incarnation)
+    release.set()
 
     # The operator's view.
     assert [info.worker_id for info in await operator.broker.workers()] == [running.identity.worker_id]
-    await operator.broker.cordon(running.identity.name, ttl_seconds=10)
+    await operator.broker.cordon(running.identity.name, ttl_seconds=60)
     await until(lambda: running.health.cordoned, "cordoned")
     await operator.broker.uncordon(running.identity.name)
     await until(lambda: not running.health.cordoned, "no longer cordoned")
@@ -176,7 +184,7 @@ async def test_each_role_does_all_of_its_work_under_its_rule_and_uses_all_of_it(
     assert await operator.broker.server_id() == guarded.info("server")["run_id"]
     (memory,) = await operator.broker.memory()
     assert memory.used_bytes > 0
-    await operator.broker.leave_mark("m", ttl_seconds=10)
+    await operator.broker.leave_mark("m", ttl_seconds=60)
     assert await operator.broker.has_mark("m")
     guarded.call("SET", "app:{default}:ready", "x")
     found = await operator.broker.figures({"default": (0, 0)})
@@ -213,12 +221,12 @@ async def test_a_worker_that_lacks_a_command_does_not_work(
     queue = user("worker")
     define(queue)
     worker = await run_worker(queue)
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     user("worker", missing)
     handle = await define(user("producer"))["double"].enqueue(1)
     await until(lambda: worker.health.failing_since is not None, "it is refused")
     user("worker")
-    assert await handle.result(timeout=20) == 2
+    assert await handle.result(timeout=60) == 2
 
 
 async def test_other_keys_and_channels_are_out_of_reach(user: Callable[..., TaskQueue]) -> None:
