@@ -104,12 +104,13 @@ async def test_what_was_recorded_is_read_in_every_span(
     await send(queue, 3)
     before = await now_of(broker)
     assert await recorder.record() == {}
+    after = await now_of(broker)
     for span, seconds in (("1h", 15), ("24h", 300), ("7d", 1800)):
         found = await read(broker, "default", span)  # type: ignore[arg-type]
         assert found.step_seconds == seconds
         [point] = found.points
         assert point.at.tzinfo is UTC
-        assert before - seconds <= point.at.timestamp() <= before + 5
+        assert before - seconds <= point.at.timestamp() <= after
         assert (point.ready, point.running, point.delayed, point.blocked, point.dead) == (3, 0, 0, 0, 0)
         assert 0 <= point.oldest_age_seconds < 60
         # One point has nothing to be compared with.
@@ -258,7 +259,8 @@ async def test_a_long_step_keeps_the_largest_of_each_gauge_and_the_last_totals(
     part = await broker.client.redis.getrange(broker.keys_of("default").history, ring.first, ring.first + ring.size - 1)
     *_, record = ring.written(part, int(await now_of(broker) * 1000))
     assert record.totals[0] == 9
-    assert (await sparklines(broker, ["default"]))["default"][-2:] in ([None, 7], [7, 2])
+    # A minute may have begun before or after the second record.
+    assert (await sparklines(broker, ["default"]))["default"][-2:] in ([None, 7], [7, 2], [7, None])
 
 
 async def test_a_clock_that_goes_back_hides_what_it_had_said_and_writes_over_it(
@@ -490,9 +492,11 @@ async def many_queues(broker: RedisBroker, count: int) -> None:
 
 
 async def test_a_thousand_queues_cost_two_calls_each_and_no_more_a_second_than_the_bound(broker: RedisBroker) -> None:
+    recorder = Recorder(broker, partitions_per_second=1000)
+    await many_queues(broker, 1)
+    await recorder.record()  # the server has the scripts from now on
     await many_queues(broker, 1000)
     redis = broker.client.redis
-    recorder = Recorder(broker, partitions_per_second=1000)
     await redis.config_resetstat()
     began = time.monotonic()
     assert await recorder.record() == {}
