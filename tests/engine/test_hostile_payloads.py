@@ -128,7 +128,7 @@ async def test_a_thousand_bad_payloads_stop_nothing(
     reasons = {letter.reason for letter in letters}
     assert reasons == ({"bad_signature"} if options else {"undecodable", "unknown_task", "bad_arguments"})
     # The worker is alive and works.
-    assert await (await work.enqueue(5)).result(timeout=10) == 5
+    assert await (await work.enqueue(5)).result(timeout=60) == 5
     assert worker.health.alive
     assert worker.health.ready
     # The command lists the dead letters, one line each, and deletes them.
@@ -194,7 +194,7 @@ async def test_a_payload_beyond_the_limit_is_a_dead_letter_and_never_unpacked(
     assert (letter.id, letter.state, letter.reason) == ("bad", "dead", "too_large")
     assert "more than max_payload_bytes=1048576 of this worker; raise that where workers are started" in letter.error
     assert await queue.handle("bad").status() == "dead"
-    assert await (await work.enqueue(5)).result(timeout=10) == 5
+    assert await (await work.enqueue(5)).result(timeout=60) == 5
     assert worker.health.alive
 
 
@@ -214,7 +214,7 @@ async def test_a_worker_with_a_larger_limit_takes_a_larger_payload(
     worker.drain()
     await run_worker(large)
     await large.requeue_dead("default", [handle.id])
-    assert await handle.result(timeout=10) == 3_000_000
+    assert await handle.result(timeout=60) == 3_000_000
 
 
 async def test_ten_megabytes_in_place_of_a_result_are_an_error_for_the_reader(queue: TaskQueue) -> None:
@@ -224,7 +224,7 @@ async def test_ten_megabytes_in_place_of_a_result_are_an_error_for_the_reader(qu
     for record in (TEN_MILLION_MAPS, b"\x92\xa9succeeded" + TEN_MILLION_MAPS, b"\x91" * 100_000):
         await queue.broker.client.redis.set(key, record)
         with pytest.raises(SerializationError, match="task odd"):
-            await queue.handle("odd").result(timeout=10)
+            await queue.handle("odd").result(timeout=60)
 
 
 # Versions N and N+1.
@@ -248,8 +248,8 @@ async def test_a_task_of_a_newer_version_waits_for_a_newer_worker(
         old = await run_worker(queue)
         # More deliveries than max_deliveries and the retries together: neither attempts nor crashes are counted.
         await until(lambda: old.rejections.counts["default", "newer_version"] >= 80, "four rounds")
-        assert await (await work.enqueue(1)).result(timeout=10) == 1
-    (logged,) = (record.getMessage() for record in caplog.records)
+        assert await (await work.enqueue(1)).result(timeout=60) == 1
+    (logged,) = (message for message in caplog.messages if "envelope version" in message)
     assert logged.startswith("queue default holds tasks of envelope version 3, and this worker knows up to 2: they go")
     assert await queue.dead_letters("default") == []
     attempt, deliveries, crashes, _ = await raw_meta(queue, "new0")
@@ -298,13 +298,15 @@ def make_queue_like(queue: TaskQueue, done: list[int], make_queue: MakeQueue) ->
 async def test_one_that_has_waited_long_is_not_asked_for_often(queue: TaskQueue, run_worker: RunWorker) -> None:
     define(queue, [])
     await push(queue, "new", stamp(age=1000) + msgpack.packb([3]))
+    before = time.time()
     worker = await run_worker(queue)
     await until(lambda: worker.rejections.counts["default", "newer_version"], "it was seen")
     stats = await until(lambda: _delayed(queue), "it is delayed")
+    after = time.time()
     assert (stats.ready, stats.in_flight, stats.dead) == (0, 0, 0)
     names = queue.broker.keys_of("default")
     due = await queue.broker.client.redis.zscore(names.delayed, "new")
-    assert 20 < due / 1000 - time.time() < 31
+    assert before + 22 < due / 1000 < after + 31
     assert 999 < worker.rejections.waiting_seconds()["default"] < 1100
     assert await queue.handle("new").status() == "delayed"
     assert await queue.handle("new").cancel()
@@ -320,7 +322,7 @@ async def test_one_that_is_cancelled_while_a_worker_has_it_does_not_go_back(
     await push(queue, "new", stamp() + msgpack.packb([3]))
     await run_worker(queue)
     with pytest.raises(TaskCancelledError):
-        await queue.handle("new").result(timeout=10)
+        await queue.handle("new").result(timeout=60)
 
 
 async def _delayed(queue: TaskQueue) -> Any:
@@ -332,11 +334,11 @@ async def test_a_result_of_a_newer_version_is_told_apart(queue: TaskQueue, run_w
     work = define(queue, [])
     await run_worker(queue)
     handle = await work.enqueue(1)
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=60) == 1
     key = queue.broker.keys_of("default").result(handle.id)
     await queue.broker.client.redis.set(key, msgpack.packb([3, {"state": "succeeded"}]))
     with pytest.raises(NewerVersionError, match="the result has envelope version 3"):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     await asyncio.sleep(0)
 
 
@@ -352,4 +354,4 @@ async def test_a_word_on_how_many_results_there_are_is_not_taken_for_them(
     await settled(queue)
     (letter,) = await queue.dead_letters("default")
     assert (letter.id, letter.reason) == ("odd", "bad_arguments")
-    assert await (await work.enqueue(5)).result(timeout=10) == 5
+    assert await (await work.enqueue(5)).result(timeout=60) == 5
