@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, chord, group
+from taskfleet import PayloadTooLargeError, TaskExecutionError, TaskQueue, WorkerInfo, chord, group
 from taskfleet.protocol import bounds, dead_record
 from taskfleet.redis.broker import RedisBroker
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -79,7 +79,7 @@ async def test_large_results_that_end_together_are_recorded_in_several_calls(
     calls = Calls(monkeypatch)
     together.set()
     for handle in handles:
-        assert len(await handle.result(timeout=30)) == MB
+        assert len(await handle.result(timeout=60)) == MB
     assert calls.largest <= bounds.CALL_BYTES + 2 * MIB
 
 
@@ -102,7 +102,7 @@ async def test_a_worker_whose_outcomes_wait_claims_nothing(make_queue: MakeQueue
 
     worker.outbox.take = taken  # type: ignore[method-assign]
     for handle in handles:
-        assert len(await handle.result(timeout=30)) == MB
+        assert len(await handle.result(timeout=60)) == MB
     # Outcomes of ended tasks, and of tasks that were prefetched before.
     assert most <= (20 + 8 + 8) * MB + 8 * MIB
 
@@ -201,7 +201,7 @@ async def test_a_workflow_of_large_messages_goes_in_several_calls(
     calls = Calls(monkeypatch)
     handle = await queue.enqueue(chord(group(*(size.message(bytes(MB)) for _ in range(30))), total.message()))
     await run_worker(queue)
-    assert await handle.result(timeout=30) == 30 * MB
+    assert await handle.result(timeout=60) == 30 * MB
     assert calls.largest <= bounds.CALL_BYTES + MIB
 
 
@@ -259,7 +259,7 @@ async def test_results_that_redis_refuses_together_are_recorded_apart(
     await until(lambda: waiting == 30, "all run")
     together.set()
     for handle in handles:
-        assert len(await handle.result(timeout=30)) == 300_000
+        assert len(await handle.result(timeout=60)) == 300_000
     assert worker.tally.lost_acks == 0
 
 
@@ -276,11 +276,11 @@ async def test_a_result_that_redis_refuses_alone_fails_its_task(
     small = await of_size.enqueue(10)
     large = await of_size.enqueue(MIB + 100)
     with pytest.raises(TaskExecutionError, match="proto-max-bulk-len"):
-        await large.result(timeout=30)
+        await large.result(timeout=60)
     (letter,) = await queue.dead_letters("default")
     assert (letter.id, letter.state, letter.reason) == (large.id, "failed", "result_too_large")
-    assert await small.result(timeout=10) == bytes(10)
-    assert await (await of_size.enqueue(20)).result(timeout=10) == bytes(20)
+    assert await small.result(timeout=60) == bytes(10)
+    assert await (await of_size.enqueue(20)).result(timeout=60) == bytes(20)
 
 
 # A claim larger than the limit of a reply.
@@ -353,8 +353,12 @@ async def test_one_heartbeat_that_is_too_large_hides_only_itself(queue: TaskQueu
         await broker.client.redis.hset(
             broker.fleet.worker(name), field, bytes(70 * MIB if name[0] == "m" else 10 * MIB)
         )
-    workers = await until(broker.workers, "the worker has said that it is there")
-    assert any(worker.name.startswith("worker-0") for worker in workers)
+
+    async def listed() -> list[WorkerInfo]:
+        found = await broker.workers()
+        return found if any(worker.name.startswith("worker-0") for worker in found) else []
+
+    workers = await until(listed, "the worker has said that it is there")
     assert "monster/0" not in {worker.worker_id for worker in workers}
 
 
@@ -399,4 +403,4 @@ async def test_signals_of_any_size_are_delivered(make_queue: MakeQueue, run_work
 
     handle = await queue.enqueue(chord(group(*(large.message(n) for n in range(40))), total.message()))
     await run_worker(queue)
-    assert await handle.result(timeout=30) == 40 * MB
+    assert await handle.result(timeout=60) == 40 * MB
