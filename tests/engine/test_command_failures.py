@@ -110,9 +110,9 @@ async def test_the_log_level_counts_in_every_process(shared: TaskQueue, processe
     async def running() -> bool:
         return len(await shared.broker.workers()) == int(processes)
 
-    await until(running, "it runs", seconds=30)
+    await until(running, "it runs")
     worker.send_signal(signal.SIGTERM)
-    _, errors = await asyncio.to_thread(worker.communicate, timeout=20)
+    _, errors = await asyncio.to_thread(worker.communicate, timeout=60)
     assert worker.returncode == 0
     assert errors == b""
 
@@ -153,15 +153,16 @@ async def test_ctrl_c_is_one_line_and_130() -> None:
     port = silent.getsockname()[1]
     called = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-m", "taskfleet", "queues"],
-        env=os.environ | {"REDIS_URL": f"redis://127.0.0.1:{port}", "REDIS_COMMAND_TIMEOUT": "60"},
+        env=os.environ
+        | {"REDIS_URL": f"redis://127.0.0.1:{port}", "REDIS_COMMAND_TIMEOUT": "60", "REDIS_CONNECTION_TIMEOUT": "60"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with silent:
-        await until(lambda: _has_peer(port), "it waits for Redis", seconds=30)
+        await until(lambda: _has_peer(port), "it waits for Redis")
         called.send_signal(signal.SIGINT)
-        out, errors = await asyncio.to_thread(called.communicate, timeout=20)
+        out, errors = await asyncio.to_thread(called.communicate, timeout=60)
     assert (called.returncode, out) == (130, b"")
     assert errors.strip() == b"taskfleet: aborted"
 

@@ -99,7 +99,7 @@ async def test_an_empty_listing_says_so_on_stderr(shared: TaskQueue) -> None:
 async def test_workers_are_listed(shared: TaskQueue, run_worker: RunWorker) -> None:
     @shared.task
     async def nap() -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     worker = await run_worker(shared, name="one")
     handle = await nap.enqueue()
@@ -108,7 +108,7 @@ async def test_workers_are_listed(shared: TaskQueue, run_worker: RunWorker) -> N
         return [(each.busy, each.oldest_run_seconds > 0) for each in await shared.workers()] == [(1, True)]
 
     await until(busy, "it runs the task")
-    await shared.broker.cordon("one", ttl_seconds=60)
+    await shared.broker.cordon("one", ttl_seconds=600)
     await until(lambda: worker.health.cordoned, "it is cordoned")
 
     async def told() -> bool:

@@ -135,9 +135,9 @@ async def test_a_slow_pipe_is_sent_line_by_line_and_ctrl_c_says_what_was_sent(sh
     async def two() -> bool:
         return (await shared.queue_stats("default")).ready == 2
 
-    await until(two, "whole lines are sent", seconds=30)
+    await until(two, "whole lines are sent")
     called.send_signal(signal.SIGINT)
-    out, errors = await asyncio.to_thread(called.communicate, timeout=20)
+    out, errors = await asyncio.to_thread(called.communicate, timeout=60)
     assert (called.returncode, out) == (130, b"")
     # Redis may have them before the command has its answer.
     told = rb"(2 sent|0 sent; lines 1 to 2 may be sent or not|1 sent; line 2 may be sent or not); the next line is 3"
@@ -191,7 +191,7 @@ async def test_redis_that_goes_away_says_what_was_sent(shared: TaskQueue) -> Non
             async def one() -> bool:
                 return (await there.queue_stats("default")).ready == 1
 
-            await until(one, "the first line is sent", seconds=30)
+            await until(one, "the first line is sent")
     out, errors = await asyncio.to_thread(called.communicate, b"[2]\n[3]\n", timeout=60)
     assert (called.returncode, out, errors.count(b"\n")) == (1, b"", 1)
     assert errors.endswith(b"(1 sent; lines 2 to 3 may be sent or not; the next line is 4)\n")
@@ -252,7 +252,7 @@ async def test_a_burst_waits_for_tasks_that_others_run_and_not_for_a_paused_queu
     async def both() -> bool:
         return len(await shared.workers()) == 2
 
-    await until(both, "the burst is there", seconds=30)
+    await until(both, "the burst is there")
     assert called.returncode is None
     worker.drain()
     await shared.pause("default")
@@ -278,7 +278,7 @@ async def test_the_fields_of_a_class_task_are_its_arguments(shared: TaskQueue, t
     code, out, errors = await run("enqueue", "refund", "--app", "classy:queue", "--args", '{"order": 4}', **found)
     assert code == 0, errors
     assert (await run("worker", "classy:queue", "--burst", **found))[0] == 0
-    assert await shared.handle(out.strip()).result(timeout=5) == 8
+    assert await shared.handle(out.strip()).result(timeout=60) == 8
     code, _, errors = await run("enqueue", "refund", "--app", "classy:queue", "--args", '{"ordr": 4}', **found)
     assert (code, errors.count("\n")) == (1, 1)
     assert "task 'refund', field order: Field required" in errors

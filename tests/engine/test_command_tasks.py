@@ -75,7 +75,7 @@ async def test_a_running_task_tells_its_worker_and_progress(shared: TaskQueue, r
         (handle.id, "running")
     ]
     go_on.set()
-    await handle.result(timeout=20)
+    await handle.result(timeout=60)
     _, out, _ = await run("task", "show", handle.id)
     assert 'result  {"copied": 10}' in out
 
@@ -119,7 +119,7 @@ async def test_a_dead_letter_is_retried_and_another_task_says_why_not(shared: Ta
 
     worker = await run_worker(shared)
     failed, well = await boom.enqueue(True), await boom.enqueue(False)
-    await well.result(timeout=20)
+    await well.result(timeout=60)
 
     async def dead() -> bool:
         return await failed.status() == "failed"

@@ -38,7 +38,7 @@ def serves(dev: Dev) -> str:
 
 
 def get(url: str, path: str) -> Any:
-    response = httpx.get(f"{url}/api/{path}", timeout=20)
+    response = httpx.get(f"{url}/api/{path}", timeout=60)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -118,7 +118,7 @@ def test_a_port_that_another_program_has_is_told_before_anything_starts(folder: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         dev = start("dev", "shop.tasks:queue", "--port", str(port), "--dashboard-port", str(number))
-        assert dev.process.wait(30) == 2
+        assert dev.process.wait(60) == 2
     assert dev.output.splitlines()[-1] == (
         f"taskfleet: --dashboard-port {number}: another program has it; choose another port"
     )
@@ -178,13 +178,13 @@ def test_up_serves_the_dashboard_of_its_fleet_until_it_ends(up: subprocess.Popen
     assert get(url, "session")["redis"].endswith(f":{server.port}")
 
     def decided() -> bool:
-        response = httpx.get(f"{url}/api/explain/local/naps", timeout=20)
+        response = httpx.get(f"{url}/api/explain/local/naps", timeout=60)
         return response.status_code == 200 and response.json()["replicas"] == 2
 
     wait(decided, lambda: "it explains the fleet")
     (pid,) = dashboards(up.pid)
     up.send_signal(signal.SIGINT)
-    rest, _ = up.communicate(timeout=30)
+    rest, _ = up.communicate(timeout=60)
     assert up.returncode == 0, rest
     assert "Traceback" not in rest
     assert not runs(pid)

@@ -89,10 +89,10 @@ class Dev:
 
     def ends(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
-def wait(condition: Callable[[], Any], what: Callable[[], str], seconds: float = 40.0) -> Any:
+def wait(condition: Callable[[], Any], what: Callable[[], str], seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what()}"
@@ -135,7 +135,7 @@ def start(folder: Path) -> Iterator[Start]:
             dev.process.send_signal(signal.SIGINT)
             (folder / "go").touch()
             try:
-                dev.process.wait(40)
+                dev.process.wait(90)
             except subprocess.TimeoutExpired:
                 dev.process.kill()
                 dev.process.wait()
@@ -153,12 +153,12 @@ def send(folder: Path, port: int | None, task: str, *more: str) -> subprocess.Co
     environment = clean_environment(**({"REDIS_URL": f"redis://localhost:{port}/0"} if port else {}))
     return subprocess.run(
         [sys.executable, "-m", "taskfleet", "enqueue", task, "--app", "shop.tasks:queue", *more],
-        cwd=folder / "producer", env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder / "producer", env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 def result(folder: Path, port: int | None, task: str) -> str:
-    done = send(folder, port, task, "--wait", "40")
+    done = send(folder, port, task, "--wait", "100")
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[1]
 
@@ -183,7 +183,7 @@ def test_a_task_runs_and_its_start_and_end_are_short_lines(folder: Path, dev: De
 
 
 def test_a_task_that_fails_shows_its_own_traceback_once(folder: Path, dev: Dev, port: int) -> None:
-    failed = send(folder, port, "fail", "--wait", "40")
+    failed = send(folder, port, "fail", "--wait", "100")
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].endswith("failed: ValueError: this went wrong")
     text = dev.says(r"fail \w+ is dead \(exception\)")
@@ -249,7 +249,7 @@ def test_ctrl_c_drains_and_says_what_is_left(folder: Path, dev: Dev, port: int) 
     dev.process.send_signal(signal.SIGINT)
     dev.says("draining: running tasks have 30 s")
     (folder / "go").touch()
-    assert dev.process.wait(30) == 0
+    assert dev.process.wait(60) == 0
     assert re.search(r"hold \w+ done", dev.output)
     assert dev.output.splitlines()[-1].endswith("ended; left in Redis, for the next worker: 1 delayed in default")
 
@@ -349,7 +349,7 @@ def test_redis_url_is_used_as_it_is(folder: Path, start: Start, server: RedisSer
 def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "taskfleet", *arguments],
-        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -422,7 +422,7 @@ def test_without_a_setting_every_program_finds_the_valkey(folder: Path, start: S
     (other / "shop" / "tasks.py").write_text(CODE)
     refused = subprocess.run(
         [sys.executable, "-m", "taskfleet", "dev", "shop.tasks:queue"],
-        cwd=other, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=other, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert refused.returncode == 2
     assert f"is the Valkey of `taskfleet dev` in {folder}" in refused.stderr
@@ -447,7 +447,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "taskfleet", "dev", *arguments],
-        cwd=folder, env=clean_environment(**environment), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(**environment), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert words in done.stderr
@@ -466,7 +466,7 @@ def test_an_application_that_raises_shows_its_traceback_and_one_line(folder: Pat
     (folder / "shop" / "tasks.py").write_text("def broken():\n    return 1 / 0\n\n\nbroken()\n")
     done = subprocess.run(
         [sys.executable, "-m", "taskfleet", "dev", "shop.tasks:queue"],
-        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith("Traceback")
@@ -492,7 +492,7 @@ def test_worker_reload_loads_changed_code(folder: Path, start: Start, port: int)
 def test_worker_reload_refuses_what_it_cannot_do(folder: Path, option: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "taskfleet", "worker", "shop.tasks:queue", "--reload", *option],
-        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert option[0] in done.stderr
@@ -509,7 +509,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(folder: Path, m
     path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "taskfleet", "dev", "shop.tasks:queue", "--port", str(free_port())],
-        cwd=folder, env=clean_environment(PYTHONPATH=path), capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env=clean_environment(PYTHONPATH=path), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert words in done.stderr

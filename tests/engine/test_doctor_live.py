@@ -191,7 +191,7 @@ async def test_repairs_beside_killed_workers_lose_nothing_and_run_nothing_twice(
                 await pause(0.5)
             finally:
                 process.kill()
-                await asyncio.to_thread(process.wait, 20)
+                await asyncio.to_thread(process.wait, 60)
                 kills += 1
 
     steady = start_worker()
@@ -222,7 +222,7 @@ async def test_repairs_beside_killed_workers_lose_nothing_and_run_nothing_twice(
         over.set()
         await asyncio.wait(beside)
         steady.kill()
-        steady.wait(20)
+        steady.wait(60)
     ledger = [entry.decode() for entry in await redis.lrange(f"{broker.prefix}:ledger", 0, -1)]
     exempt = {number_of[task_id] for task_id in doubled}
     runs = Counter(int(entry.split(":")[0]) for entry in ledger)
@@ -251,7 +251,7 @@ async def test_a_killed_worker_leaves_nothing_to_find(shared: TaskQueue, run_wor
         return n
 
     try:
-        handles = await shared.enqueue_many([note.message(n, 60.0) for n in range(20)])
+        handles = await shared.enqueue_many([note.message(n, 600.0) for n in range(20)])
 
         async def claimed() -> bool:
             return (await shared.queue_stats("default")).in_flight > 0
@@ -259,7 +259,7 @@ async def test_a_killed_worker_leaves_nothing_to_find(shared: TaskQueue, run_wor
         await until(claimed, "it has claimed", seconds=60)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
     assert (await checkup.look(broker, ["default"])).errors == []
     keys = broker.keys_of("default")
     for task_id in await broker.client.redis.zrange(keys.lease, 0, -1):

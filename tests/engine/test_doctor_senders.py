@@ -81,7 +81,7 @@ async def test_when_a_sender_dies_before_the_gate_its_workflow_ends(
     queue = make_queue()
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="never sent whole"):
-        await first.result(timeout=20)
+        await first.result(timeout=60)
 
     async def empty() -> bool:
         return (await stalled.queue.queue_stats("default")).blocked == 0

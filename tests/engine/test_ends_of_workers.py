@@ -43,7 +43,7 @@ async def test_a_claim_that_arrives_while_signals_are_delivered_is_returned(
     worker.drain()
     await asyncio.sleep(0.1)
     handle = await note.enqueue(1)
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 60)
     assert await handle.status() == "ready"
     assert not worker.held
     assert ran == []

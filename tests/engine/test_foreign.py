@@ -66,7 +66,7 @@ async def test_a_forged_end_does_not_reach_who_waits_for_the_task(
 
     await run_worker(queue)
     handle = await late.enqueue()
-    waiting = asyncio.create_task(handle.result(timeout=20))
+    waiting = asyncio.create_task(handle.result(timeout=60))
     await until(lambda: queue.sessions.current().completions.is_subscribed(Partition("default")), "it waits")
     assert isinstance(queue.broker, RedisBroker)
     channel, client = queue.broker.keys_of("default").ended_channel, queue.broker.client.redis
@@ -274,7 +274,7 @@ async def test_schedules_tick_beside_foreign_records(
     await redis.set(broker.keys_of("other").schedules.ticks, b"\xff")
     worker = await run_worker(queue)
     await queue.start_scheduler()
-    await asyncio.wait_for(ran.wait(), 15)
+    await asyncio.wait_for(ran.wait(), 60)
     await queue.stop_scheduler()
     assert not worker.draining
     assert all(message.isprintable() for message in caplog.messages)
@@ -301,7 +301,7 @@ async def test_signals_are_delivered_behind_one_that_is_none(
     await broker.client.redis.rpush(outbox, *evil, msgpack.packb(["other", "id", "x", "a", "succeeded", 5]))
     handle = await queue.enqueue(chain(first.message(), second.message()))
     await run_worker(queue)
-    assert await handle.result(timeout=15) == 2
+    assert await handle.result(timeout=60) == 2
     await until(lambda: _empty(broker, outbox), "nothing of it is left")
 
 
@@ -325,9 +325,9 @@ async def test_a_claim_with_foreign_notes_ends_no_worker(
     await redis.hset(names.tag, mapping={handles[0].id: b"\xc1", handles[1].id: b"\x01", handles[2].id: b"\x80"})  # tag
     await redis.hset(names.input, handles[7].id, b"\xc1")  # input
     worker = await run_worker(queue)
-    assert [await handle.result(timeout=15) for handle in handles[:7]] == list(range(7))
+    assert [await handle.result(timeout=60) for handle in handles[:7]] == list(range(7))
     with pytest.raises(TaskExecutionError, match="dead"):
-        await handles[7].result(timeout=15)
+        await handles[7].result(timeout=60)
     assert not worker.draining
     assert await handles[7].status() == "dead"
 
@@ -401,7 +401,7 @@ async def test_a_tag_of_other_types_blocks_no_task(
     replacing = await work.options(unique_key="key", unique_mode="replace").enqueue()  # takes its position
     assert await cancelled.cancel()
     await run_worker(queue)
-    assert [await handle.result(timeout=15) for handle in (odd, await work.enqueue())] == [1, 1]
+    assert [await handle.result(timeout=60) for handle in (odd, await work.enqueue())] == [1, 1]
     assert (await waiting.status(), await replacing.status()) == ("cancelled", "delayed")
 
 
@@ -424,7 +424,7 @@ async def test_counters_that_are_no_numbers_stop_no_queue(
     assert await asyncio.to_thread(renewer.renew, "default", "nobody", 1000, 5, []) == Renewal([], [], [])
     await asyncio.to_thread(renewer.close)
     await run_worker(queue)
-    assert [await handle.result(timeout=15) for handle in handles] == [1, 1]
+    assert [await handle.result(timeout=60) for handle in handles] == [1, 1]
     assert (await queue.queue_stats("default")).finished_total == 2
 
 
@@ -446,7 +446,7 @@ async def test_a_workflow_whose_record_is_none_can_be_cancelled(
     names = broker.keys_of("default")
     await broker.client.redis.hset(names.gather, last.id, record)
     await run_worker(queue)
-    assert await (await first.enqueue()).result(timeout=15) == 1
+    assert await (await first.enqueue()).result(timeout=60) == 1
     assert await last.cancel()
     assert await last.status() == "cancelled"
 
@@ -469,7 +469,7 @@ async def test_work_for_later_that_is_none_is_dropped(
     key = broker.keys_of("default").jobs
     await broker.client.redis.rpush(key, b"\xc1", b"", *map(msgpack.packb, jobs))
     await run_worker(queue)
-    assert await (await work.enqueue()).result(timeout=15) == 1
+    assert await (await work.enqueue()).result(timeout=60) == 1
     await until(lambda: _empty(broker, key), "nothing of it is left")
 
 
@@ -483,7 +483,7 @@ async def test_a_purge_ends_although_waiting_keys_hold_foreign_data(queue: TaskQ
     for name in (names.delayed, names.fair, names.parked, names.blocked):
         await broker.client.redis.zadd(name, {b"\xff": 1, b"none": 2, b"a\0b\0c": 3})
     await broker.client.redis.rpush(names.ready, b"\xff", b"none")
-    assert await asyncio.wait_for(queue.purge("default"), 15) == 4
+    assert await asyncio.wait_for(queue.purge("default"), 60) == 4
     left = await queue.queue_stats("default")
     assert (left.ready, left.delayed, left.blocked) == (0, 0, 0)
 
@@ -554,7 +554,7 @@ async def test_a_task_that_is_given_fewer_results_than_it_waits_for_says_so(
     await broker.client.redis.hset(broker.keys_of("default").gather, handle.id, f"3:3:{carried}:0")
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match=f"it waits for 3 results and was given {carried}$"):
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
 
 
 @pytest.mark.parametrize("part", ["meta", "tag", "fair", "input"])
@@ -574,4 +574,4 @@ async def test_a_key_of_another_program_takes_no_task_from_its_list(
     await run_worker(queue)
     await asyncio.sleep(0.5)
     await client.delete(key)
-    assert await handle.result(timeout=20) == 4
+    assert await handle.result(timeout=60) == 4

@@ -57,7 +57,7 @@ async def test_a_redis_that_came_back_empty_takes_no_worker_away(
     prefix = queue.application.settings.redis.key_prefix
     told = Recommendations(lambda prefix: broker_at(own_redis.url, prefix))
     try:
-        await (await nothing.enqueue()).result(timeout=10)
+        await (await nothing.enqueue()).result(timeout=60)
         asked = trigger(prefix)
         await until(lambda: _replicas(told, asked, 0.0, active=False), "nothing is to be done")
         own_redis.call("FLUSHALL")

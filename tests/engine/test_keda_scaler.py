@@ -38,7 +38,7 @@ class Keda:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=MESSAGES[reply].FromString,
         )
-        return await call(request, timeout=20, wait_for_ready=wait_for_ready)
+        return await call(request, timeout=60, wait_for_ready=wait_for_ready)
 
     async def is_active(self, *, wait_for_ready: bool = True) -> bool:
         reply = await self._call("IsActive", self.reference, "IsActiveResponse", wait_for_ready=wait_for_ready)
@@ -90,7 +90,7 @@ def scaling(url: str, port: int, *more: str) -> Iterator[subprocess.Popen[bytes]
     finally:
         process.terminate()
         try:
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -144,7 +144,7 @@ async def test_the_first_task_is_pushed_at_once_and_the_value_is_a_number_of_rep
         assert (await anext(stream)).result is False
         await enqueue(server.url, "push", 1000)
         # The poll is ten minutes away: only the announcement of the work can be the reason.
-        assert (await asyncio.wait_for(anext(stream), 15)).result is True
+        assert (await asyncio.wait_for(anext(stream), 60)).result is True
         assert await client.is_active() is True
         assert await client.value() >= 2
 

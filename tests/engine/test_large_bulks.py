@@ -33,7 +33,7 @@ async def test_calls_are_sealed(make_queue: MakeQueue, run_worker: RunWorker, op
     if "encryption_keys" in options:
         assert b"a plain text" not in stored
     await run_worker(queue)
-    found = await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+    found = await asyncio.gather(*(handle.result(timeout=60) for handle in handles))
     assert found == [f"a plain text {n} " * 40 for n in range(50)]
 
 

@@ -62,7 +62,7 @@ async def test_nor_the_password_of_the_sentinels() -> None:
     async with HostileRedis({b"HELLO": f"-ERR unknown command, {REPEATED}\r\n".encode()}) as server:
         address = server.url.removeprefix("redis://").removesuffix("/0")
         url = f"redis+sentinel://{address}/main/0"
-        patient = {"connect_timeout": 5.0, "command_timeout": 5.0}  # it is what the server says that is looked for
+        patient = {"connect_timeout": 60.0, "command_timeout": 60.0}  # it is what the server says that is looked for
         said = await error_of(url, sentinel_login={"password": PASSWORD}, **patient)
     assert "unknown command" in said
     assert PASSWORD not in said

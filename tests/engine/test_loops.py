@@ -233,13 +233,13 @@ def test_a_handle_can_be_used_in_any_loop(make_queue: MakeQueue) -> None:
 
     async def work() -> None:
         await queue.start_workers(1)
-        assert await one.result(timeout=10) == 8
+        assert await one.result(timeout=60) == 8
         await queue.stop_workers()
 
     in_loop(work())
-    assert in_loop(one.result(timeout=10)) == 8
-    assert in_loop(both.result(timeout=10)) == [2, 4]
-    assert one.result_sync(timeout=10) == 8
+    assert in_loop(one.result(timeout=60)) == 8
+    assert in_loop(both.result(timeout=60)) == [2, 4]
+    assert one.result_sync(timeout=60) == 8
     assert both.statuses_sync() == ["succeeded", "succeeded"]
 
     async def after() -> Any:
@@ -262,7 +262,7 @@ async def test_a_task_uses_the_queue_in_a_loop_of_its_own(make_queue: MakeQueue,
                 handle = await child.enqueue(n)
             for call in EVERY_CALL:
                 await call(queue)
-            assert await handle.result(timeout=10) == n
+            assert await handle.result(timeout=60) == n
             return handle.id
 
         return str(asyncio.run(main()))
@@ -276,7 +276,7 @@ async def test_a_task_uses_the_queue_in_a_loop_of_its_own(make_queue: MakeQueue,
     session = queue.sessions.current()
     handles: list[TaskHandle[Any]] = [await each for n in range(20) for each in (parent.enqueue(n), steady.enqueue())]
     for handle in handles:
-        await handle.result(timeout=30)
+        await handle.result(timeout=60)
     assert queue.sessions.current() is session
     assert worker.outage.failures == 0
     assert not worker.draining
@@ -297,8 +297,8 @@ async def test_a_task_that_closes_its_queue_closes_nothing_of_the_worker(make_qu
     async with queue:
         await queue.start_workers(1)
         for _ in range(3):
-            await (await closes.enqueue()).result(timeout=10)
-            await (await closes_in_thread.enqueue()).result(timeout=10)
+            await (await closes.enqueue()).result(timeout=60)
+            await (await closes_in_thread.enqueue()).result(timeout=60)
         assert queue.worker_count == 1
     assert queue.worker_count == 0
 
@@ -317,31 +317,31 @@ async def test_workers_of_two_loops(make_queue: MakeQueue) -> None:
     async def elsewhere() -> None:
         await queue.start_workers(1)
         started.set()
-        await asyncio.to_thread(stop.wait, 30)
+        await asyncio.to_thread(stop.wait, 240)
         await queue.stop_workers()
 
     thread = threading.Thread(target=lambda: in_loop(elsewhere(), uvloop.new_event_loop), name="elsewhere")
     thread.start()
     try:
-        assert await asyncio.to_thread(started.wait, 30)
+        assert await asyncio.to_thread(started.wait, 120)
         await queue.start_workers(1)
         assert queue.worker_count == 2
         names = {worker.worker_id for worker in await until(lambda: _all_of(queue, 2), "both are known")}
         assert len(names) == 2
 
         async def both_ran() -> bool:
-            await (await note.enqueue()).result(timeout=10)
+            await (await note.enqueue()).result(timeout=60)
             return len(ran) == 2
 
         await until(both_ran, "both have run one")
         await queue.close()  # the workers of this loop
         assert queue.worker_count == 1
-        assert await (await note.enqueue()).result(timeout=10) is None
+        assert await (await note.enqueue()).result(timeout=60) is None
         await queue.stop_workers()  # the workers of every loop
         assert queue.worker_count == 0
     finally:
         stop.set()
-        await asyncio.to_thread(thread.join, 20)
+        await asyncio.to_thread(thread.join, 120)
     assert queue.worker_count == 0
 
 
@@ -372,7 +372,7 @@ def test_workers_that_end_with_their_loop_hand_back_their_tasks(make_queue: Make
         nonlocal seconds
         seconds = 0.0
         await queue.start_workers(1)
-        results = [await handle.result(timeout=10) for handle in handles]
+        results = [await handle.result(timeout=60) for handle in handles]
         await queue.stop_workers()
         return results
 
@@ -393,19 +393,19 @@ async def test_closing_a_queue_closes_the_connections_of_other_loops_too(make_qu
     async def elsewhere() -> None:
         await queue.health_check()
         used.set()
-        await asyncio.to_thread(stop.wait, 30)
+        await asyncio.to_thread(stop.wait, 240)
         await queue.health_check()  # it opens new connections
         alive.append(1)
 
     thread = threading.Thread(target=lambda: in_loop(elsewhere()))
     thread.start()
     try:
-        assert await asyncio.to_thread(used.wait, 30)
+        assert await asyncio.to_thread(used.wait, 120)
         await queue.close()
         assert [session.broker.descriptors() for session in queue.sessions] == [[], []]
     finally:
         stop.set()
-        await asyncio.to_thread(thread.join, 20)
+        await asyncio.to_thread(thread.join, 120)
     assert alive == [1]
 
 
@@ -432,7 +432,7 @@ async def test_a_forked_child_has_sockets_of_its_own(make_queue: MakeQueue, queu
 
         process = fork.Process(target=main)
         process.start()
-        assert receiver.poll(20)
+        assert receiver.poll(60)
         ids: list[str] = receiver.recv()
         process.join(20)  # the exit code is Python's: it tries to join the thread that it was forked from
         return ids
@@ -440,8 +440,8 @@ async def test_a_forked_child_has_sockets_of_its_own(make_queue: MakeQueue, queu
     async with queue:
         await queue.start_workers(1)
         for _ in range(3):
-            ids = await (await forks.enqueue()).result(timeout=30)
-            assert [await queue.handle(each).result(timeout=10) for each in ids] == [7, 8]
+            ids = await (await forks.enqueue()).result(timeout=60)
+            assert [await queue.handle(each).result(timeout=60) for each in ids] == [7, 8]
         assert await queue.health_check()
 
 

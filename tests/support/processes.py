@@ -39,6 +39,6 @@ def python_processes(*first: str) -> Iterator[Start]:
         for process in started:
             if process.poll() is None:
                 process.kill()
-            process.wait(10)
+            process.wait(60)
             if process.stderr is not None:
                 process.stderr.close()

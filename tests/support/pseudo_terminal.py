@@ -168,7 +168,7 @@ class Terminal:
         self._rest = data[len(text.encode()) :]
         self._unshown = self.screen.feed(self._unshown + text)
 
-    def until(self, condition: Callable[[Screen], object], what: str, *, seconds: float = 30.0) -> Screen:
+    def until(self, condition: Callable[[Screen], object], what: str, *, seconds: float = 60.0) -> Screen:
         """Read until the screen is so."""
         deadline = time.monotonic() + seconds
         while not condition(self.screen):
@@ -184,7 +184,7 @@ class Terminal:
                 raise AssertionError(f"waited {seconds:g} s in vain: {what}\n{self.screen.before}\n{self.screen.text}")
         return self.screen
 
-    def ended(self, *, seconds: float = 20.0) -> int:
+    def ended(self, *, seconds: float = 60.0) -> int:
         """Wait for the end of the command, and read all of its output."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
