@@ -499,6 +499,7 @@ async def test_notes_that_are_late_or_alike_are_not_written(
     broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decision_notes, "_MOST_LOGS", 3)
+    monkeypatch.setattr(decision_log, "_CLOSEST_SECONDS", 600.0)  # those that are alike, however long a call takes
     notes = DecisionNotes("Redis", broker)
     look = next(looks(1))
     try:
