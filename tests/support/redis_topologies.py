@@ -12,6 +12,9 @@ SLOTS = 16384
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 # Replicas synchronise without waiting for further replicas, and report their offsets.
 _AT_ONCE = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+# Another server takes over from one that is silent for so long. On a busy machine each is silent for seconds at times:
+# only once a test has stopped one, the others are told to be quick.
+_PATIENT_MS, _QUICK_MS = 60_000, 500
 
 
 class Replica(RedisServer):
@@ -27,7 +30,7 @@ class Replica(RedisServer):
 
 
 class Sentinel(RedisServer):
-    """One Sentinel that watches `master` under the name `mymaster`; it takes over half a second after a death."""
+    """One Sentinel that watches `master` under the name `mymaster`."""
 
     def __init__(
         self, master: RedisServer, *settings: str, program: str | None = None, tls: Certificates | None = None
@@ -39,7 +42,7 @@ class Sentinel(RedisServer):
         self._file = self.folder / "sentinel.conf"
         lines = [
             f"sentinel monitor mymaster 127.0.0.1 {master.tls_port or master.port} 2",
-            "sentinel down-after-milliseconds mymaster 500",
+            f"sentinel down-after-milliseconds mymaster {_PATIENT_MS}",
             "sentinel failover-timeout mymaster 3000",
             *settings,
         ]
@@ -88,6 +91,10 @@ class SentinelTrio:
         return [f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}"] if self._password else []
 
     def wait_for_other_master(self, port: int) -> None:
+        """Until another server than that of `port` is the master, because that was stopped or by a failover."""
+        if not self.master.running:
+            for sentinel in self.sentinels:
+                sentinel.call("SENTINEL", "SET", "mymaster", "down-after-milliseconds", _QUICK_MS)
         wait_until(lambda: self.master_port() != port, "another master is named")
 
     @property
@@ -150,8 +157,14 @@ class RedisCluster:
             self.masters = [stack.enter_context(self._node()) for _ in range(3)]
             self.replicas = [stack.enter_context(self._node()) for _ in range(3 * self._replicas)]
             self._join()
+            self._take_over_after(_PATIENT_MS)
             self._stack = stack.pop_all()
         return self
+
+    def _take_over_after(self, milliseconds: int) -> None:
+        for node in (*self.masters, *self.replicas):
+            if node.running:
+                node.call("CONFIG", "SET", "cluster-node-timeout", milliseconds)
 
     def _join(self) -> None:
         every = [*self.masters, *self.replicas]
@@ -204,6 +217,8 @@ class RedisCluster:
 
     def wait_for_other_holder(self, key: str, holder: RedisServer) -> None:
         """Wait until another server holds the slot of `key` and reports the Cluster as ok."""
+        if not holder.running:
+            self._take_over_after(2 * _QUICK_MS)
 
         def held() -> bool:
             now = self.holder_of(key)
