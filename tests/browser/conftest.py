@@ -19,7 +19,7 @@ from tests.support import requirements
 
 FRONT = Path(__file__).parents[2] / "dashboard" / "front"
 TIER = "browser"
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 
 Look = Callable[..., Any]
 

@@ -20,7 +20,7 @@ def run(request: pytest.FixtureRequest, *arguments: str) -> str:
         requirements.cannot_run(
             request.config, TIER, "there is no npm, or its packages are not installed: tests/browser/install.sh"
         )
-    done = subprocess.run(arguments, cwd=FRONT, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(arguments, cwd=FRONT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

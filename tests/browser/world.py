@@ -28,9 +28,9 @@ HOSTILE = (
 )
 
 
-def at(seconds_ago: float = 0) -> str:
+def at(seconds_ago: float = 0, now: dt.datetime | None = None) -> str:
     """A time before now, as the API writes it."""
-    moment = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds_ago)
+    moment = (now or dt.datetime.now(dt.UTC)) - dt.timedelta(seconds=seconds_ago)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -77,6 +77,10 @@ class World:
     scattered: bool = False
     refuse: str = ""
     born: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC).replace(microsecond=0))
+
+    def at(self, seconds_ago: float = 0) -> str:
+        """A time before this world was made: the same in every answer, however long the page takes to read it again."""
+        return at(seconds_ago, self.born)
 
     def touch(self, **changes: Any) -> None:
         """Change it, and tell all browsers."""
@@ -126,7 +130,7 @@ class World:
     def scaler_row(self) -> Body:
         return {
             "name": "shop/orders", "replicas": 7, "desired": 8, "busy": 7,
-            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": at(3), "earlier": self.earlier,
+            "reason": "DrainTime", "limited_by": "ScaleUpLimit", "at": self.at(3), "earlier": self.earlier,
             "message": self.say("slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9"),
         }  # fmt: skip
 
@@ -193,7 +197,7 @@ class World:
 
             ready = int(towards(self.ready, 900 * wave + (1400 if 150 < i < 190 else 0)))
             points.append({
-                "at": at((number - i) * step), "ready": ready, "running": int(towards(42, 20 + 14 * wave)), "delayed": 118,
+                "at": self.at((number - i) * step), "ready": ready, "running": int(towards(42, 20 + 14 * wave)), "delayed": 118,
                 "blocked": 3, "dead": min(7, 2 + i // 40), "oldest_age_seconds": towards(31.4, ready / 60),
                 "enqueued_per_second": towards(83.4, 40 + 18 * wave) if i else None,
                 "finished_per_second": towards(97.6, 42 + 16 * wave) if i else None,
@@ -208,8 +212,8 @@ class World:
         state = state or ["running", "ready", "delayed", "retrying", "dead", "succeeded", "blocked"][i % 7]
         return {
             "id": f"01J9ZK3V7Q8M2N4P{i:06}", "task": None if self.nameless else self.say("shop.orders.charge"), "queue": self.say("default"), "state": state,
-            "enqueued_at": at(60 + i), "due_at": at(-30) if state in {"delayed", "retrying"} else None,
-            "started_at": at(9) if state == "running" else None, "ended_at": at(2) if state == "dead" else None,
+            "enqueued_at": self.at(60 + i), "due_at": self.at(-30) if state in {"delayed", "retrying"} else None,
+            "started_at": self.at(9) if state == "running" else None, "ended_at": self.at(2) if state == "dead" else None,
             "worker": self.say("orders-7d9f-x2/0") if state == "running" else None, "attempt": 2, "unique_key": None,
             "limit_key": self.say("customer-17") if i % 3 == 0 else None, "fair_key": self.say("tenant-4") if i % 4 == 0 else None,
             "waiting": self.say("in line behind 212 tasks") if state in {"ready", "delayed", "retrying", "blocked"} else None,
@@ -237,8 +241,8 @@ class World:
         )
         return [
             {
-                "attempt": i + 1, "at": at(40 - 12 * i), "worker": self.say("orders-7d9f-x2/0"), "reason": "exception",
-                "error": self.say("CardDeclined: insufficient funds"), "traceback": trace, "retry_at": at(30 - 12 * i),
+                "attempt": i + 1, "at": self.at(40 - 12 * i), "worker": self.say("orders-7d9f-x2/0"), "reason": "exception",
+                "error": self.say("CardDeclined: insufficient funds"), "traceback": trace, "retry_at": self.at(30 - 12 * i),
                 "trace_id": f"{i + 1:032x}",
             }
             for i in range(2)
@@ -259,14 +263,14 @@ class World:
             "args": f'[{_json(self.say("order-2917"))}, 12345678901234567890, 19.90]',
             "kwargs": f'{{"currency": "EUR", "password": "***", "note": {_json(self.say("as agreed"))}, "nested": {{"a": [], "b": [1, {{}}]}}}}',
             "result": None if state != "succeeded" else '{"receipt": "r-1"}',
-            "enqueued_by": self.say("shop-web-5c7:81"), "parent": None, "lease_expires_at": at(-21), "deliveries": 2,
+            "enqueued_by": self.say("shop-web-5c7:81"), "parent": None, "lease_expires_at": self.at(-21), "deliveries": 2,
             "max_retries": 3, "waits_for": [], "errors": self.errors(),
-            "progress": {"done": 3.0, "total": 8.0, "fraction": 0.375, "note": self.say("capturing"), "at": at(9)} if state == "running" else None,
+            "progress": {"done": 3.0, "total": 8.0, "fraction": 0.375, "note": self.say("capturing"), "at": self.at(9)} if state == "running" else None,
             "traceback": self.errors()[0]["traceback"] if state == "failed" else None,
             "reason": "exception" if state == "failed" else None, "problem": None,
             "error": self.say("CardDeclined: insufficient funds") if state == "failed" else None,
             "life": [
-                {"what": what, "at": at(ago), "detail": detail, "worker": self.say("orders-7d9f-x2/0") if what == "claimed" else None,
+                {"what": what, "at": self.at(ago), "detail": detail, "worker": self.say("orders-7d9f-x2/0") if what == "claimed" else None,
                  "attempt": 2 if ago < 30 else 1 if what != "enqueued" else None}
                 for what, ago, detail in life
             ],
@@ -302,7 +306,7 @@ class World:
             "id": f"dead-{i:04}", "task": self.say(["shop.orders.charge", "shop.mail.send", "shop.thumbs.make"][i % 3]),
             "queue": f"queue-{i}" if self.scattered else self.say("default" if i % 4 else "mail"), "reason": self.say(["exception", "timeout", "worker_lost"][i % 3]),
             "error": self.say(["CardDeclined: insufficient funds", "it ran longer than its timeout of 30 s", "its worker was lost 5 times"][i % 3]),
-            "attempts": 4, "deliveries": 4, "enqueued_at": at(400 + i * 60), "died_at": at(20 + i * 47),
+            "attempts": 4, "deliveries": 4, "enqueued_at": self.at(400 + i * 60), "died_at": self.at(20 + i * 47),
         }  # fmt: skip
 
     def dead(self, filters: dict[str, str], cursor: str = "") -> Body:
@@ -348,8 +352,8 @@ class World:
             rows.append({
                 "name": self.say(name), "queue": self.say("reports"), "task": self.say(f"shop.{name}"),
                 "schedule": self.say(["30 2 * * *", "every 30 s", "*/5 * * * *"][i]), "time_zone": ["Europe/Berlin", "UTC", "Asia/Tokyo"][i],
-                "paused": name in self.paused, "next": [] if name in self.paused else [at(-3600 * (i + 1) - k * 300) for k in range(3)],
-                "last_at": at(3600 * i + 60), "last_task_id": f"last-{i}", "last_outcome": ["succeeded", "failed", None][i],
+                "paused": name in self.paused, "next": [] if name in self.paused else [self.at(-3600 * (i + 1) - k * 300) for k in range(3)],
+                "last_at": self.at(3600 * i + 60), "last_task_id": f"last-{i}", "last_outcome": ["succeeded", "failed", None][i],
                 "concurrency_policy": "Forbid", "starting_deadline_seconds": None, "owner": self.say("shop/orders") if i == 0 else "",
                 "fired_total": 40, "skipped_total": i, "dropped_total": 0, "problem": "",
             })  # fmt: skip
@@ -367,7 +371,7 @@ class World:
             items.append({
                 "id": f"{self.say('orders-7d9f-x')}{i}/0", "name": f"orders-7d9f-x{i}", "host": self.say(f"node-{i % 3}"), "pid": 7 + i,
                 "version": self.say("0.9.0"), "state": state, "queues": [self.say("default")] if self.text else self.names()[:3],
-                "slots": 8, "busy": busy, "stuck": 1 if i == 5 else 0, "started_at": at(4000 + 600 * i), "heartbeat_age_seconds": 0.8 + i * 4,
+                "slots": 8, "busy": busy, "stuck": 1 if i == 5 else 0, "started_at": self.at(4000 + 600 * i), "heartbeat_age_seconds": 0.8 + i * 4,
                 "clock_skew_seconds": 2.4 if i == 4 else 0.01, "oldest_run_seconds": 12.0 if busy else None,
                 "runs": [{"id": f"run-{i}-{k}", "task": self.say("shop.orders.charge"), "queue": self.say("default"), "seconds": 12.0 - k} for k in range(min(busy, 3))],
             })  # fmt: skip
@@ -455,7 +459,7 @@ class World:
 
     def explain(self, name: str) -> Body:
         return {
-            "name": name, "at": at(3), "replicas": 7, "desired": 8,
+            "name": name, "at": self.at(3), "replicas": 7, "desired": 8,
             "why": self.say("It goes from 7 to 8: the tasks that wait and arrive are to be worked off within the target time (slots = 64.8 (steady 50.0 + drain 14.8) / 8 → 9). 1,840 tasks wait, 83 arrive in a second, each keeps a slot for 0.48 s, and what waits is to be gone in 60 s."),
             "limit": self.say("at most 1 more in 15 s"),
             "lines": [
@@ -473,7 +477,7 @@ class World:
     def audit(self, cursor: str = "") -> Body:
         rows = [
             {
-                "at": at(i * 321), "user": self.say("ada@example.org"), "action": self.say(["pause", "requeue", "purge"][i % 3]),
+                "at": self.at(i * 321), "user": self.say("ada@example.org"), "action": self.say(["pause", "requeue", "purge"][i % 3]),
                 "subject": self.say("default"), "detail": self.say("12 dead letters"), "outcome": "done" if i % 4 else self.say("refused: viewers may not"),
             }
             for i in range(12)
