@@ -126,6 +126,8 @@ class Hub:
         seconds = topic.kind.seconds
         try:
             async with self.pace.reading():
+                if not watched.watchers:
+                    return  # nobody watches it any more
                 data = _packed(await topic.kind.read(topic.subject))
         except (Refused, TaskQueueError) as error:
             is_error, data = True, _packed(ErrorAnswer(error=showing.shown(" ".join(str(error).split()), 1000)))
