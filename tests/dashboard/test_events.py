@@ -392,7 +392,7 @@ async def test_redis_that_goes_away_and_comes_back_is_told_in_the_stream(
         await site.close_streams()
 
 
-@pytest.mark.parametrize(("rate", "shared"), [(7.0, True), (1000.0, False)])
+@pytest.mark.parametrize(("rate", "shared"), [(4.0, True), (1000.0, False)])
 async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
     queue: TaskQueue, make_site: MakeSite, rate: float, shared: bool
 ) -> None:
@@ -404,8 +404,8 @@ async def test_a_reading_is_shared_for_as_long_as_the_next_one_has_to_wait(
             return await serving.desk._fleet.snapshot(paced=True)
 
     first = await read()
-    # More than a second. The next turn comes when 30 commands and more are paid for, at 7 a second: a reading is shared
-    # for twice as long, which leaves more than four seconds.
+    # More than a second. The next turn comes when 30 commands and more are paid for, at 4 a second: a reading is shared
+    # for twice as long, which leaves more than seven seconds.
     await asyncio.sleep(1.1)
     assert (await read() is first) == shared
 

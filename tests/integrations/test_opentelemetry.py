@@ -518,6 +518,7 @@ async def test_a_run_that_its_worker_gives_back_or_has_lost_is_no_error(
     lost = await endless.enqueue("lost")
     await until(lambda: running == ["lost"], "it runs")
     await white_box.give_away(queue, lost.id)
+    await white_box.lengthen_lease(queue, lost.id, 600)  # nobody renews it, and who ends it runs the task again
     await until(lambda: not worker.held, "it has lost it")
     await endless.enqueue("returned")
     await until(lambda: running == ["lost", "returned"], "it runs")
