@@ -67,7 +67,7 @@ async def test_the_figures_of_queues_are_those_of_redis(
     assert list(report) == ["empty", "mail"]
     stats, mail = await queue.queue_stats("mail"), report["mail"]
     assert mail.pop("busy_seconds_total") == stats.busy_ms_total / 1000 > 0
-    assert mail.pop("oldest_age_seconds") == pytest.approx(stats.oldest_age_seconds, abs=5)
+    assert mail.pop("oldest_age_seconds") == pytest.approx(stats.oldest_age_seconds, abs=30)
     assert mail == {
         "name": "mail", "paused": True, "ready": 1, "in_flight": 0, "delayed": 1, "due": 0, "parked": 0, "blocked": 0,
         "dead": 1, "enqueued_total": 5, "finished_total": 3, "failed_total": 1, "attempts_total": 3, "max_length": 50,
@@ -205,7 +205,7 @@ async def test_this_process_and_redis_describe_themselves(
     )
     started = Path("/proc/self").stat().st_ctime  # when /proc made the entry, with the process or a little later
     assert datetime.fromisoformat(process["started_at"]).timestamp() == pytest.approx(started, abs=600)
-    assert process["uptime_seconds"] == pytest.approx(seconds_ago(process["started_at"]), abs=5)
+    assert process["uptime_seconds"] == pytest.approx(seconds_ago(process["started_at"]), abs=30)
     assert 0 < process["cpu_seconds"] <= time.process_time()
     assert server["address"] == own_server.address
     assert server["version"] == str(told.get("valkey_version", told["redis_version"]))
@@ -219,7 +219,7 @@ async def test_this_process_and_redis_describe_themselves(
     assert memory["redis"][0]["memory_limit_bytes"] == server["memory_limit_bytes"]
     uptime = (await client.get("/tasks/uptime")).json()
     assert uptime["started_at"] == process["started_at"]
-    assert uptime["redis_uptime_seconds"][0] == pytest.approx(told["uptime_in_seconds"], abs=5)
+    assert uptime["redis_uptime_seconds"][0] == pytest.approx(told["uptime_in_seconds"], abs=30)
     assert uptime["oldest_worker_started_at"] is None
     assert 0 <= uptime["router_seconds"] < 60
 
@@ -254,7 +254,7 @@ async def test_the_servers_of_a_cluster_each_have_a_report(make_queue: MakeQueue
         report = (await client.get("/tasks/metrics/memory")).json()
         assert {each["address"] for each in report["redis"]} == {each.address for each in cluster.masters}
         diagnostics = (await client.get("/tasks/diagnostics")).json()
-        assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=10)
+        assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=60)
 
 
 @pytest.mark.parametrize("may_ask", [False, True])
@@ -283,7 +283,7 @@ async def test_a_producer_is_told_everything_but_info_which_needs_a_permission_o
     unknown = {each["rule"] for each in alerts["unknown"]} - {"dead_letters_growing"}
     diagnostics = (await client.get("/tasks/diagnostics")).json()
     assert diagnostics["redis_address"] == own_server.address
-    assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=10)
+    assert diagnostics["clock_ahead_seconds"] == pytest.approx(0, abs=60)
     if may_ask:
         assert (unknown, report["system"]["redis_unknown"]) == (set(), None)
     else:
@@ -321,7 +321,7 @@ async def test_health_does_not_wait_for_a_redis_that_hangs(make_queue: MakeQueue
     with RedisServer() as server:
         queue = make_queue(server.url)
         client = client_of(app_of(queue, health_timeout=4))
-        assert (await client.get("/tasks/health")).status_code == 200
+        await until(lambda: _is_healthy(client), "it is healthy")
         server.pause()
         try:
             answer = await client.get("/tasks/health")
@@ -352,6 +352,8 @@ async def test_alerts_of_a_real_queue(make_queue: MakeQueue, client_of: MakeClie
     await send.enqueue()
     await queue.pause("default")
     await until(lambda: _has(found, {"oldest_task", "no_worker", "queue_full", "paused"}), "four rules do not hold")
+    # So much that what connections take meanwhile, and give back, is no share of it, and nothing has to be evicted.
+    own_server.call("SETRANGE", "padding", 50_000_000, "x")  # which no buffer of a client has held
     limit = int(own_server.info("memory")["used_memory"] * 1.05)
     own_server.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", limit)
     assert await found() >= {"redis_memory", "redis_eviction"}
@@ -384,7 +386,7 @@ async def test_diagnostics_of_queues_and_versions(
     assert [each["name"] for each in report["queue_options"]] == ["mail"]
     assert report["queue_options"][0]["dead_letter"]["max_length"] == 10_000
     assert report["key_prefix"] == queue.broker.prefix
-    assert report["clock_ahead_seconds"] == pytest.approx(0, abs=10)
+    assert report["clock_ahead_seconds"] == pytest.approx(0, abs=60)
     assert report["other_versions"] == {}
 
 
