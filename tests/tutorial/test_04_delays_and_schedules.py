@@ -18,7 +18,7 @@ async def test_a_delayed_task_waits_in_redis(queue: TaskQueue) -> None:
     at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     later = await remind.options(eta=at).enqueue()  # a moment; it needs a time zone
     assert await later.status() == "delayed"
-    assert await soon.result(timeout=10) == "your meeting begins"
+    assert await soon.result(timeout=60) == "your meeting begins"
 
     # No worker holds a delayed task, so that it can be cancelled up to its time.
     assert await later.cancel()
@@ -44,7 +44,7 @@ async def test_a_schedule_adds_a_task_at_every_tick(queue: TaskQueue) -> None:
     # Every `taskfleet worker` process ticks for all schedules, and each tick adds one task, however many there are.
     await queue.start_scheduler()
     await queue.start_workers(1)
-    await asyncio.wait_for(twice.wait(), 10)
-    assert seen == ["heart", "heart"]
+    await asyncio.wait_for(twice.wait(), 60)
+    assert seen[:2] == ["heart", "heart"]
 
     assert await queue.remove_schedule("beat")
