@@ -117,7 +117,7 @@ async def test_a_committed_order_sends_one_task_and_one_rolled_back_none(
             return found
 
         await until(succeeded, "the task has succeeded", seconds=60)
-        assert await shared.handle(accepted.json()["id"]).result(timeout=10) == "order 7 confirmed to x@y.z"
+        assert await shared.handle(accepted.json()["id"]).result(timeout=60) == "order 7 confirmed to x@y.z"
 
 
 async def test_errors_of_the_queue_have_codes(shared: TaskQueue, start: Start, tmp_path: Path) -> None:

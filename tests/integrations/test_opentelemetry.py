@@ -97,7 +97,7 @@ async def test_enqueue_wait_and_run_are_one_trace(traced: TaskQueue, kept: Kept,
     with inner.start_as_current_span("request") as request:
         handle = await send_email.enqueue("ada@example.com")
     worker = await run_worker(traced)
-    assert await handle.result(timeout=10) == "ada@example.com"
+    assert await handle.result(timeout=60) == "ada@example.com"
     (run,) = await kept.until("process send_email")
     (sent,), (wait,), (smtp,) = kept.named("send send_email"), kept.named("wait send_email"), kept.named("smtp")
     about = request.get_span_context()
@@ -150,7 +150,7 @@ async def test_each_attempt_is_a_span_that_links_to_the_one_before(
 
     handle = await flaky.enqueue()
     await run_worker(traced)
-    assert await handle.result(timeout=10) == "luck"
+    assert await handle.result(timeout=60) == "luck"
     first, second, third = await kept.until("process flaky", 3)
     (sent,) = kept.named("send flaky")
     assert parent_of(first) == parent_of(second) == parent_of(third) == ids(sent)
@@ -184,11 +184,11 @@ async def test_a_sealed_attempt_links_too(make_queue: MakeQueue, kept: Kept, run
         return sum(values)
 
     await run_worker(queue)
-    await (await flaky.enqueue()).result(timeout=10)
+    await (await flaky.enqueue()).result(timeout=60)
     first, second = await kept.until("process flaky", 2)
     assert links_of(second) == [("earlier_attempt", ids(first))]
     handle = await queue.enqueue(chord([one.message(), one.message()], total.partial()))
-    assert await handle.result(timeout=10) == 2
+    assert await handle.result(timeout=60) == 2
     (run,) = await kept.until("process total")
     assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
 
@@ -204,7 +204,7 @@ async def test_the_errors_of_a_task_name_their_traces(make_queue: MakeQueue, kep
     await run_worker(queue)
     handle = await fail.enqueue()
     with pytest.raises(TaskExecutionError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     runs = await kept.until("process fail", 2)
     expected = [f"{ids(run)[0]:032x}" for run in runs]
     assert expected[0] != expected[1]
@@ -225,7 +225,7 @@ async def test_a_requeued_dead_letter_is_in_the_trace_of_its_enqueue(
     await run_worker(traced)
     handle = await fails_once.enqueue()
     with pytest.raises(TaskExecutionError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert await traced.requeue_dead("default") == 1
     first, second = await kept.until("process fails_once", 2)
     (sent,) = kept.named("send fails_once")
@@ -246,7 +246,7 @@ async def test_a_run_links_to_the_runs_whose_results_it_takes(
 
     await run_worker(traced)
     handle = await traced.enqueue(chain(one.message(1), one.partial(), one.partial()))
-    assert await handle.result(timeout=10) == 4
+    assert await handle.result(timeout=60) == 4
     first, second, third = sorted(await kept.until("process one", 3), key=lambda span: span.start_time or 0)
     (sent,) = kept.named("send one")
     assert facts(sent)["messaging.batch.message_count"] == 3
@@ -255,11 +255,11 @@ async def test_a_run_links_to_the_runs_whose_results_it_takes(
     assert links_of(third) == [("result_of", ids(second))]
     kept.clear()
     members = await traced.enqueue(group(one.message(1), one.message(2)))
-    assert await members.result(timeout=10) == [2, 3]
+    assert await members.result(timeout=60) == [2, 3]
     assert [links_of(span) for span in await kept.until("process one", 2)] == [[], []]
     kept.clear()
     handle = await traced.enqueue(chord([one.message(n) for n in range(3)], total.partial()))
-    assert await handle.result(timeout=10) == 6
+    assert await handle.result(timeout=60) == 6
     (run,) = await kept.until("process total")
     assert sorted(links_of(run)) == sorted(("result_of", ids(each)) for each in kept.named("process one"))
     (sent,) = kept.named("send default")
@@ -284,7 +284,7 @@ async def test_a_result_for_which_there_is_just_room_is_passed_on_without_its_tr
     links: list[int] = []
     for size in (800, 980):
         handle = await queue.enqueue(chain(page.message(size), length.partial()))
-        assert await handle.result(timeout=10) == size
+        assert await handle.result(timeout=60) == size
         (run,) = await kept.until("process length")
         links.append(len(links_of(run)))
         kept.clear()
@@ -314,7 +314,7 @@ async def test_many_messages_are_sent_in_one_span(traced: TaskQueue, kept: Kept,
 
     handles = await traced.enqueue_many([small.message(n) for n in range(20)])
     await run_worker(traced)
-    assert [await each.result(timeout=10) for each in handles] == list(range(20))
+    assert [await each.result(timeout=60) for each in handles] == list(range(20))
     runs = await kept.until("process small", 20)
     (sent,) = kept.named("send small")
     assert {parent_of(run) for run in runs} == {ids(sent)}
@@ -358,8 +358,8 @@ async def test_plain_functions_and_class_tasks_run_in_their_span(
             return self.person
 
     await run_worker(traced)
-    await (await in_a_thread.enqueue()).result(timeout=10)
-    await (await traced.enqueue(Greet(person="Ada"))).result(timeout=10)
+    await (await in_a_thread.enqueue()).result(timeout=60)
+    await (await traced.enqueue(Greet(person="Ada"))).result(timeout=60)
     first, second = await kept.until("inside", 2)
     (thread,) = await kept.until("process in_a_thread")
     runs = [span for span in kept.spans if span.name.startswith("process ")]
@@ -432,10 +432,10 @@ async def test_the_end_of_a_run_is_in_its_span(traced: TaskQueue, kept: Kept, ru
 
     await run_worker(traced)
     with pytest.raises(TaskExecutionError):
-        await (await slow.enqueue()).result(timeout=10)
+        await (await slow.enqueue()).result(timeout=60)
     (run,) = await kept.until("process slow")
     assert (run.status.status_code, facts(run)["error.type"]) == (StatusCode.ERROR, "timeout")
-    await (await later.enqueue()).result(timeout=10)
+    await (await later.enqueue()).result(timeout=60)
     first, _ = await kept.until("process later", 2)
     assert (first.status.status_code, facts(first)["taskfleet.task.outcome"]) == (StatusCode.UNSET, "retry_later")
     handle = await endless.enqueue()
@@ -446,7 +446,7 @@ async def test_the_end_of_a_run_is_in_its_span(traced: TaskQueue, kept: Kept, ru
     await until(runs, "it runs")
     await handle.cancel()
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     (run,) = await kept.until("process endless")
     assert (run.status.status_code, facts(run)["taskfleet.task.outcome"]) == (StatusCode.UNSET, "cancelled")
 
@@ -482,13 +482,13 @@ async def test_the_worker_says_how_a_run_has_ended_and_not_what_its_handler_make
     await run_worker(queue)
     for task, error in ((returns, "timeout"), (raises, "timeout"), (cancels_itself, "CancelledError")):
         with pytest.raises(TaskExecutionError):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
         (run,) = await kept.until(f"process {task.name}")
         assert run.status.status_code is StatusCode.ERROR
         assert str(facts(run)["error.type"]).endswith(error)
         assert "taskfleet.task.outcome" not in facts(run)
     with pytest.raises(TaskExecutionError):
-        await (await together.enqueue(1)).result(timeout=10)
+        await (await together.enqueue(1)).result(timeout=60)
     (run,) = await kept.until("process together")
     assert facts(run)["error.type"] == "timeout"
     points = await asyncio.to_thread(kept.points)
@@ -594,11 +594,11 @@ async def test_a_run_that_is_stopped_while_it_looks_for_the_one_before_has_a_spa
 
     await run_worker(traced)
     handle = await fails.enqueue()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await looks.wait()
     await handle.cancel()
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     _, second = await kept.until("process fails", 2)
     assert (facts(second)["taskfleet.task.attempt"], second.status.status_code) == (2, StatusCode.UNSET)
 
@@ -637,7 +637,7 @@ async def test_a_trace_that_is_not_sampled_costs_no_span_and_stays_unsampled(
     monkeypatch.setattr("taskfleet.integrations.opentelemetry.middleware.earlier_run", called.append)
     await run_worker(queue)
     handle = await small.enqueue()
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     assert seen == [(True, False)] * 2
     assert (list(kept.spans), called) == ([], [])
     kept.close()
@@ -682,7 +682,7 @@ async def test_what_is_not_sampled_stays_in_its_trace(
     contexts.detach(token)
     assert message.headers == {}, "a message may be sent again"
     with pytest.raises(TaskExecutionError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     await until(lambda: len(found) == 2, "both have run")
     assert [each["traceparent"] for each in found] == [f"00-{0xABC:032x}-{0xDEF:016x}-00"] * 2
     assert [each["tracestate"] for each in found] == ["vendor=x"] * 2
@@ -718,7 +718,7 @@ async def test_a_sampler_in_the_worker_decides_for_traces_that_begin_there(
     async def small() -> None: ...
 
     await run_worker(queue)
-    await (await small.enqueue()).result(timeout=10)
+    await (await small.enqueue()).result(timeout=60)
     assert list(kept.spans) == []
     kept.close()
 
@@ -731,7 +731,7 @@ async def test_separate_traces_link_to_the_enqueue(make_queue: MakeQueue, kept: 
     async def small() -> None: ...
 
     await run_worker(queue)
-    await (await small.enqueue()).result(timeout=10)
+    await (await small.enqueue()).result(timeout=60)
     (run,), (sent,) = await kept.until("process small"), kept.named("send small")
     assert run.parent is None
     assert links_of(run) == [("enqueue", ids(sent))]
@@ -750,7 +750,7 @@ async def test_separate_traces_begin_anew_also_where_the_enqueue_is_not_sampled(
     await run_worker(queue)
     sender = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(0))
     with trace.use_span(trace.NonRecordingSpan(sender)):
-        await (await small.enqueue()).result(timeout=10)
+        await (await small.enqueue()).result(timeout=60)
     (run,) = await kept.until("process small")
     assert run.parent is None
     assert links_of(run) == [("enqueue", (0xABC, 0xDEF))]
@@ -765,7 +765,7 @@ async def test_what_is_in_no_kept_trace_is_counted_all_the_same(make_queue: Make
     async def small() -> None: ...
 
     await run_worker(queue)
-    await (await small.enqueue()).result(timeout=10)
+    await (await small.enqueue()).result(timeout=60)
 
     async def counted() -> bool:
         points = await asyncio.to_thread(kept.points)
@@ -807,7 +807,7 @@ async def test_a_long_state_of_a_trace_does_not_travel(traced: TaskQueue, kept: 
         state = trace.TraceState([("a", "x" * size), ("b", "y" * size), ("c", "z" * size)][: size // 80])
         sender = trace.SpanContext(0xABC, 0xDEF, True, trace.TraceFlags(1), state)
         with trace.use_span(trace.NonRecordingSpan(sender)):
-            await (await small.enqueue()).result(timeout=10)
+            await (await small.enqueue()).result(timeout=60)
     assert [len(headers.get("tracestate", "")) for headers in found] == [102, 0]
     assert all("traceparent" in headers for headers in found)
 
@@ -819,7 +819,7 @@ async def test_a_long_traceback_is_cut_in_the_span(traced: TaskQueue, kept: Kept
 
     await run_worker(traced)
     with pytest.raises(TaskExecutionError):
-        await (await deep.enqueue()).result(timeout=10)
+        await (await deep.enqueue()).result(timeout=60)
     (run,) = await kept.until("process deep")
     attributes = dict(run.events[0].attributes or {})
     assert len(str(attributes["exception.stacktrace"])) <= 16_100
@@ -843,7 +843,7 @@ async def test_baggage_travels_only_when_asked(
     handle = await small.enqueue()
     contexts.detach(token)
     await run_worker(queue)
-    assert await handle.result(timeout=10) == (["7"] if on else [None])
+    assert await handle.result(timeout=60) == (["7"] if on else [None])
     kept.close()
 
 
@@ -857,7 +857,7 @@ async def test_messages_of_exceptions_can_be_left_out(make_queue: MakeQueue, kep
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError):
-        await (await leaky.enqueue()).result(timeout=10)
+        await (await leaky.enqueue()).result(timeout=60)
     (run,) = await kept.until("process leaky")
     assert facts(run)["error.type"] == "ValueError"
     assert "hunter2" not in run.to_json()
@@ -888,7 +888,7 @@ async def test_hostile_headers_in_redis_harm_nothing(
     packed = msgpack.packb([1, "small", [], {}, {"h": headers}])
     await traced.broker.enqueue("default", [("hostile-1", packed, 0, 0, None)], max_length=0)  # type: ignore[arg-type]
     await run_worker(traced)
-    assert await traced.handle("hostile-1").result(timeout=10) == "done"
+    assert await traced.handle("hostile-1").result(timeout=60) == "done"
     (run,) = await kept.until("process small")
     valid = isinstance(headers, dict) and headers.get("traceparent") == HOSTILE[-1]["traceparent"]
     assert (run.parent is not None) is valid
@@ -916,7 +916,7 @@ async def test_a_fault_of_the_sdk_harms_no_task(
         return "done"
 
     await run_worker(queue)
-    assert await (await small.enqueue()).result(timeout=10) == "done"
+    assert await (await small.enqueue()).result(timeout=60) == "done"
     assert "a span or a metric was lost: no start" in caplog.text
 
 
@@ -934,7 +934,7 @@ async def test_the_spans_of_tasks_that_run_at_once_do_not_mix(
     handles = [await slow.enqueue(n) for n in range(8)]
     await run_worker(traced)
     for handle in handles:
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     runs = {facts(run)["messaging.message.id"]: ids(run) for run in await kept.until("process slow", 8)}
     for n, handle in enumerate(handles):
         assert {parent_of(step) for step in kept.named(f"step {n}")} == {runs[handle.id]}
@@ -956,7 +956,7 @@ async def test_spans_are_outside_of_other_middleware(make_queue: MakeQueue, kept
     async def small() -> None: ...
 
     await run_worker(queue)
-    await (await small.enqueue()).result(timeout=10)
+    await (await small.enqueue()).result(timeout=60)
     (run,) = await kept.until("process small")
     assert seen == [ids(run)[1]]
     assert len(kept.named("send small")) == 1
@@ -973,7 +973,7 @@ async def test_the_exemplar_of_a_run_is_known_until_its_outcome_is_recorded(
     noted: list[Any] = []
     succeed = worker.endings.succeed
     monkeypatch.setattr(worker.endings, "succeed", lambda *args: (noted.append(tracing.exemplar()), succeed(*args)))
-    inside = await (await small.enqueue()).result(timeout=10)
+    inside = await (await small.enqueue()).result(timeout=60)
     (run,) = await kept.until("process small")
     trace_id, span_id = ids(run)
     assert inside == {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}
@@ -1002,7 +1002,7 @@ async def test_each_line_that_a_task_logs_names_its_trace(
 
     await run_worker(traced)
     for task in (on_the_loop, in_a_thread):
-        await (await task.enqueue()).result(timeout=10)
+        await (await task.enqueue()).result(timeout=60)
     spans: dict[tuple[str, str], tuple[int, int]] = {}
     for task in (on_the_loop, in_a_thread):
         (run,) = await kept.until(f"process {task.name}")
@@ -1036,7 +1036,7 @@ async def test_metrics_of_messaging_and_of_queues(traced: TaskQueue, kept: Kept,
     assert (duration.count, tuple(duration.explicit_bounds)) == (3, conventions.DURATION_BUCKETS)
     await run_worker(traced)
     for handle in handles[1:]:
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     await kept.until("process small", 3)
 
     async def dead() -> bool:
@@ -1140,7 +1140,7 @@ async def test_without_an_sdk_a_trace_passes_through(make_queue: MakeQueue, kept
     tasks = [queue.task(small) for queue in (producer, consumer)]
     handle = await tasks[0].enqueue()
     await run_worker(consumer)
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     (sent,) = kept.named("send small")
     trace_id, span_id = ids(sent)
     assert seen == [tracing.TraceSpan(f"{trace_id:032x}", f"{span_id:016x}", True)]

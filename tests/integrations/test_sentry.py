@@ -158,7 +158,7 @@ async def test_ends_without_an_exception(
 
     seen: list[int] = []
     await run_worker(queue)
-    assert await (await later.enqueue()).result(timeout=10) == "now"
+    assert await (await later.enqueue()).result(timeout=60) == "now"
     await fails(queue, slow)
     await until(lambda: events, "an event")
     assert [summary(event) for event in events] == [

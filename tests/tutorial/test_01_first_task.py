@@ -23,11 +23,11 @@ async def test_a_first_task(queue: TaskQueue) -> None:
 
     # A worker claims the task and runs it. In production this line is the command `taskfleet worker APP`.
     await queue.start_workers(1)
-    assert await handle.result(timeout=10) == 2.0
+    assert await handle.result(timeout=60) == 2.0
     assert await handle.status() == "succeeded"
 
     # A task that raises has no result; the error of the task is the cause.
     broken = await divide.enqueue(1, 0)
     with pytest.raises(TaskExecutionError, match="ZeroDivisionError"):
-        await broken.result(timeout=10)
+        await broken.result(timeout=60)
     assert await broken.status() == "failed"

@@ -18,7 +18,7 @@ async def test_a_task_is_tried_again(queue: TaskQueue) -> None:
         return current_task().attempt
 
     await queue.start_workers(1)
-    assert await (await fetch.enqueue()).result(timeout=10) == 3
+    assert await (await fetch.enqueue()).result(timeout=60) == 3
 
 
 async def test_some_errors_are_worth_a_retry_and_some_are_not(queue: TaskQueue) -> None:
@@ -29,10 +29,10 @@ async def test_some_errors_are_worth_a_retry_and_some_are_not(queue: TaskQueue) 
         return int(text or "0")
 
     await queue.start_workers(1)
-    assert await (await parse.enqueue("")).result(timeout=10) == 0
+    assert await (await parse.enqueue("")).result(timeout=60) == 0
     wrong = await parse.enqueue("eleven")
     with pytest.raises(TaskExecutionError, match="invalid literal"):
-        await wrong.result(timeout=10)
+        await wrong.result(timeout=60)
     (letter,) = await queue.dead_letters("default")
     assert letter.attempts == 1
 
@@ -49,7 +49,7 @@ async def test_a_dead_letter_keeps_the_reason_and_can_be_sent_again(queue: TaskQ
     await queue.start_workers(1)
     handle = await store.enqueue("report")
     with pytest.raises(TaskExecutionError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
 
     (letter,) = await queue.dead_letters("default")
     assert (letter.task, letter.reason, letter.attempts) == ("store", "exception", 2)
@@ -57,7 +57,7 @@ async def test_a_dead_letter_keeps_the_reason_and_can_be_sent_again(queue: TaskQ
 
     disk_is_full = False
     assert await queue.requeue_dead("default", [letter.id]) == 1
-    assert await handle.result(timeout=10) == "report"
+    assert await handle.result(timeout=60) == "report"
 
 
 async def test_a_timeout_stops_a_run_and_counts_as_a_failure(queue: TaskQueue) -> None:
@@ -67,6 +67,6 @@ async def test_a_timeout_stops_a_run_and_counts_as_a_failure(queue: TaskQueue) -
 
     await queue.start_workers(1)
     with pytest.raises(TaskExecutionError, match=r"0\.1 s"):
-        await (await hang.enqueue()).result(timeout=10)
+        await (await hang.enqueue()).result(timeout=60)
     (letter,) = await queue.dead_letters("default")
     assert letter.reason == "timeout"

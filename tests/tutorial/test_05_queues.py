@@ -29,7 +29,7 @@ async def test_a_worker_empties_queues_of_a_higher_priority_first(make_queue: Ma
     handles.append(await note.options(queue=queue_names.HIGH_PRIORITY).enqueue("urgent"))
     await queue.start_workers(1)
     for handle in handles:
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert order == ["urgent", "default 0", "default 1", "default 2"]
 
 
@@ -51,7 +51,7 @@ async def test_limits_hold_over_all_workers(make_queue: MakeQueue) -> None:
         await send.enqueue()
     await queue.start_workers(2)
     for handle in handles:
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert most == 2
 
 
@@ -68,5 +68,5 @@ async def test_a_queue_can_be_paused_and_tells_its_figures(queue: TaskQueue) -> 
 
     await queue.resume("default")
     for handle in handles:
-        assert await handle.result(timeout=10) == "done"
+        assert await handle.result(timeout=60) == "done"
     assert (await queue.queue_stats("default")).finished_total == 5

@@ -16,7 +16,7 @@ async def test_a_handle_can_be_made_from_an_id(queue: TaskQueue) -> None:
 
     await queue.start_workers(1)
     task_id = (await answer.enqueue()).id  # an id is text: it goes into a cookie, a row, a URL
-    assert await queue.handle(task_id).result(timeout=10) == 42
+    assert await queue.handle(task_id).result(timeout=60) == 42
     assert await queue.handle("no-such-task").status() == "unknown"
 
 
@@ -40,7 +40,7 @@ async def test_a_task_reports_its_progress(queue: TaskQueue) -> None:
         progress = await handle.progress()
     assert (progress.done, progress.total, progress.note, progress.fraction) == (5, 10, "page 5", 0.5)
     go_on.set()
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
 
 
 async def test_a_task_is_cancelled_whether_it_waits_or_runs(queue: TaskQueue) -> None:
@@ -63,7 +63,7 @@ async def test_a_task_is_cancelled_whether_it_waits_or_runs(queue: TaskQueue) ->
     await started.wait()
     assert await running.cancel()
     with pytest.raises(TaskCancelledError):
-        await running.result(timeout=10)
+        await running.result(timeout=60)
     assert cleaned_up.is_set()
     assert not await running.cancel()  # it has ended: there is nothing to change
 

@@ -32,11 +32,11 @@ async def test_a_worker_gives_a_task_its_dependencies(queue: TaskQueue) -> None:
 
     await queue.start_workers(1)
     handles = [await dispatch_order.enqueue(n) for n in (1, 2)]  # the caller gives the order only
-    assert await handles[0].result(timeout=10) == "order 1: session of dispatch_order from the pool"
-    assert await handles[1].result(timeout=10) == "order 2: session of dispatch_order from the pool"
+    assert await handles[0].result(timeout=60) == "order 1: session of dispatch_order from the pool"
+    assert await handles[1].result(timeout=60) == "order 2: session of dispatch_order from the pool"
 
     with queue.override(session, lambda: "a fake"):  # for tests
-        assert await (await dispatch_order.enqueue(3)).result(timeout=10) == "order 3: a fake"
+        assert await (await dispatch_order.enqueue(3)).result(timeout=60) == "order 3: a fake"
 
     await queue.stop_workers()
     assert events == ["pool opens", "pool closes"]
@@ -66,5 +66,5 @@ async def test_middleware_runs_around_calls_and_runs(make_queue: MakeQueue) -> N
         return f"hello {name}"
 
     await queue.start_workers(1)
-    assert await (await greet.enqueue("Ada")).result(timeout=10) == "hello Ada"
+    assert await (await greet.enqueue("Ada")).result(timeout=60) == "hello Ada"
     assert events == ["request-7: greet begins", "request-7: greet ends"]

@@ -24,17 +24,17 @@ async def test_chain_group_and_chord(queue: TaskQueue) -> None:
 
     # A chain runs one after the other: `partial` is a call whose first argument is the result of the task before.
     handle = await queue.enqueue(chain(load.message("rome"), total.partial(tax=1)))
-    assert await handle.result(timeout=10) == 15
+    assert await handle.result(timeout=60) == 15
 
     # A group runs side by side; its handle has a tuple of all results, in order.
     both = await queue.enqueue(group(load.message("rome"), load.message("paris")))
-    rome, paris = await both.result(timeout=10)
+    rome, paris = await both.result(timeout=60)
     assert (rome, paris) == ([4, 10], [5, 10])
 
     # A chord is a group with a task behind it, which takes the list of results. Members can be workflows themselves.
     shops = [chain(load.message(name), total.partial()) for name in ("rome", "paris", "oslo")]
     end = await queue.enqueue(chord(shops, report.partial()))
-    assert await end.result(timeout=10) == "3 shops, 43 in all"
+    assert await end.result(timeout=60) == "3 shops, 43 in all"
 
 
 async def test_any_graph(queue: TaskQueue) -> None:
@@ -52,7 +52,7 @@ async def test_any_graph(queue: TaskQueue) -> None:
     assert await ship.status() == "blocked"
 
     await queue.start_workers(1)
-    await ship.result(timeout=10)
+    await ship.result(timeout=60)
     assert (order[0], set(order[1:3]), order[3]) == ("build", {"test", "lint"}, "ship")
 
 
@@ -68,4 +68,4 @@ async def test_behind_a_failure_nothing_runs(queue: TaskQueue) -> None:
     handle = await queue.enqueue(chain(download.message(), unpack.partial()))
     await queue.start_workers(1)
     with pytest.raises(TaskCancelledError, match="no route to host"):  # the error names the cause
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
