@@ -63,7 +63,7 @@ class Space:
         return int(self.get("deployment", "orders-worker").get("spec", {}).get("replicas", -1))
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 40.0, pause: float = 0.05) -> Any:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 120.0, pause: float = 0.05) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -103,8 +103,6 @@ def settled(space: Space) -> bool:
 
 def told(space: Space, kind: str = "Reconciled", reason: str = "ForeignObject") -> str:
     """Wait for the condition, and return its message."""
-    condition = until(
-        lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}", seconds=60
-    )
+    condition = until(lambda: (one := space.condition(kind)).get("reason") == reason and one, f"{kind} says {reason}")
     assert condition["status"] == "False"
     return str(condition["message"])

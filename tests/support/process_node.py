@@ -258,7 +258,8 @@ class ProcessNodes:
         self._bound[metadata["uid"]] = node
         try:
             await self._api.call("POST", place, {**target, "target": {"kind": "Node", "name": node}})
-        except NodeApiError as error:
+        except (aiohttp.ClientError, TimeoutError, NodeApiError) as error:
+            # When the reply alone was lost, the pod is bound, and the next list shows to which node.
             del self._bound[metadata["uid"]]
-            if error.status not in (404, 409):
+            if not isinstance(error, NodeApiError) or error.status not in (404, 409):
                 raise

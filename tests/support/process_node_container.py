@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from taskfleet.child_process import ends_with_this_process
-from tests.support.process_node_api import NodeApi, Object
+from tests.support.process_node_api import NodeApi, NodeApiError, Object
 from tests.support.process_node_command import ROOT, ContainerConfigError, LocalCommand, resolve
 
 _LOOK_SECONDS = 0.05
@@ -161,6 +161,9 @@ class LocalContainer:
         except ContainerConfigError as error:
             self._set({"waiting": {"reason": "CreateContainerConfigError", "message": str(error)}}, ready=False)
             await asyncio.sleep(self._back_off)
+            return False
+        except (aiohttp.ClientError, TimeoutError, NodeApiError):
+            await asyncio.sleep(self._back_off)  # the API server is away or busy
             return False
         return True
 
