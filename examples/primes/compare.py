@@ -26,17 +26,21 @@ async def count(task: TaskFunction[[int, int], int, int], below: int) -> tuple[i
     return primes, time.perf_counter() - started
 
 
-async def first_report(handle: TaskHandle[None]) -> Progress:
-    while True:
+async def first_report(handle: TaskHandle[None]) -> Progress | None:
+    """`None` when the task has ended before its report was seen, on a machine that stood still meanwhile."""
+    while await handle.status() != "failed":
         if (report := await handle.progress()) is not None:
             return report
         await asyncio.sleep(0.05)
+    return None
 
 
 async def end_a_process() -> None:
     """Its timeout ends the process of a task, wherever in its code that is."""
-    handle = await count_forever.enqueue()
-    report = await first_report(handle)
+    while True:
+        handle = await count_forever.enqueue()
+        if (report := await first_report(handle)) is not None:
+            break
     try:
         await handle.result(timeout=60)
     except RunTimeoutError as error:
