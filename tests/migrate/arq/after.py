@@ -31,7 +31,7 @@ async def main() -> None:
     async with queue:
         paid = await charge.enqueue(7)
         reminder = await remind.options(delay=1).enqueue(7)
-        once = [await remind.options(unique_key="remind-9", delay=0.5).enqueue(9) for _ in range(2)]
+        once = await queue.enqueue_many([remind.options(unique_key="remind-9").message(9) for _ in range(2)])
         refused = await refund.enqueue(8)
         prices = await queue.enqueue_many([price.message(item) for item in ("lamp", "table")])
         both = sum([await handle.result(timeout=60) for handle in prices]) + 50
