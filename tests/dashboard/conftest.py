@@ -143,7 +143,7 @@ async def make_site() -> AsyncIterator[MakeSite]:
         await until(lambda: serves.started or task.done(), "the dashboard serves")
         port = serves.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}{base}"
-        site = Site(serving, url, httpx.AsyncClient(base_url=url, timeout=20))
+        site = Site(serving, url, httpx.AsyncClient(base_url=url, timeout=60))
         running.append((serves, task, site))
         return site
 
@@ -153,7 +153,7 @@ async def make_site() -> AsyncIterator[MakeSite]:
         await site.close_streams()
         await site.client.aclose()
         serves.should_exit = True
-        done, _ = await asyncio.wait([task], timeout=20)
+        done, _ = await asyncio.wait([task], timeout=60)
         assert done, "the dashboard does not end"
         await task
 

@@ -387,7 +387,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_that(
         "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
     writer.write(head.encode())
-    answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), 60)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"the body has not come within 0.5 s" in answer

@@ -39,7 +39,7 @@ class Running:
 
     async def end(self) -> tuple[int, str]:
         self.process.terminate()
-        _, errors = await asyncio.to_thread(self.process.communicate, timeout=30)
+        _, errors = await asyncio.to_thread(self.process.communicate, timeout=60)
         return self.process.returncode, errors
 
 
@@ -104,7 +104,7 @@ BEYOND = (
 async def test_a_wrong_option_is_one_clear_line(
     shared: TaskQueue, run: Run, options: tuple[str, ...], line: str
 ) -> None:
-    _, errors = await asyncio.to_thread(run(*options).process.communicate, timeout=40)
+    _, errors = await asyncio.to_thread(run(*options).process.communicate, timeout=90)
     assert errors == line
 
 
@@ -119,7 +119,7 @@ async def test_it_serves_an_application_and_ends_with_open_streams(shared: TaskQ
         "--app", "shop:queue", "--mask", "password", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
     )
     url = await running.url()
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         queue = (await client.get("/api/queues/mail")).json()
         assert queue["options"]["concurrency"] == 2
 
@@ -156,7 +156,7 @@ async def test_beyond_loopback_it_serves_with_tokens_and_tls(shared: TaskQueue, 
     assert url.startswith("https://")
     context = ssl.create_default_context(cafile=str(certificates.ca))
     context.check_hostname = False
-    async with httpx.AsyncClient(base_url=url, verify=context, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=url, verify=context, timeout=60) as client:
         refused = await client.get("/api/session")
         assert (refused.status_code, "server" in refused.headers) == (401, False)
         login = await client.post("/api/login", json={"token": TOKEN})
@@ -170,12 +170,12 @@ async def test_a_taken_port_and_a_missing_redis_are_one_line(shared: TaskQueue, 
     first = run()
     port = (await first.url()).rpartition(":")[2]
     second = run("--port", port)
-    _, errors = await asyncio.to_thread(second.process.communicate, timeout=40)
+    _, errors = await asyncio.to_thread(second.process.communicate, timeout=90)
     assert (
         errors == f"taskfleet: --port {port}: cannot listen on 127.0.0.1: Address already in use; choose another port\n"
     )
     third = run("--redis", "redis://127.0.0.1:1")
-    _, errors = await asyncio.to_thread(third.process.communicate, timeout=40)
+    _, errors = await asyncio.to_thread(third.process.communicate, timeout=90)
     assert errors.startswith("taskfleet: cannot reach Redis at 127.0.0.1:1")
     assert errors.count("\n") == 1
     assert (await first.end())[0] == 0

@@ -140,7 +140,7 @@ async def test_an_application_ends_at_once_while_pages_of_its_dashboard_are_open
     arguments = [sys.executable, str(tmp_path / "app.py"), str(port)]
     process = subprocess.Popen(arguments)  # noqa: ASYNC220  # it is started and not waited for
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/dashboard", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/dashboard", timeout=60) as client:
 
             async def serves() -> bool:
                 try:
@@ -156,7 +156,7 @@ async def test_an_application_ends_at_once_while_pages_of_its_dashboard_are_open
                 process.terminate()
                 rest = [line async for line in lines]
         assert "event: end" in rest
-        assert await asyncio.to_thread(process.wait, 20) in (0, -15)
+        assert await asyncio.to_thread(process.wait, 60) in (0, -15)
     finally:
         process.kill()
         process.wait()

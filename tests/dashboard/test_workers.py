@@ -32,7 +32,7 @@ async def test_a_cordoned_worker_claims_nothing_until_it_is_uncordoned(
     await until(lambda: worker.health.cordoned, "it still is")
     assert (await waits.info()).state == "ready"
     assert (await site.post(f"workers/{name}/uncordon"))["changed"] is True
-    assert await waits.result(timeout=20) == "done"
+    assert await waits.result(timeout=60) == "done"
     again = await site.post(f"workers/{name}/uncordon")
     assert (again["changed"], again["detail"][:22]) == (False, "nobody had cordoned it")
     recorded = [(row["action"], row["subject"], row["outcome"]) for row in (await site.get("audit"))["items"]]
