@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from taskfleet.child_process import Child
-from taskfleet.embedded_valkey import free_port
 
 from .plan import LocalPlan
 
@@ -43,7 +42,6 @@ class LocalWorker:
                     sys.executable, "-m", "taskfleet", "worker", plan.app,
                     "--queues", ",".join(queue.name for queue in plan.order.queues),
                     "--concurrency", str(plan.order.concurrency), "--processes", str(plan.order.processes),
-                    "--probe-host", "127.0.0.1", "--probe-port", str(free_port()),
                 ],
                 environment=environment,
                 stdin=subprocess.DEVNULL,
