@@ -55,12 +55,12 @@ async def test_the_most_urgent_goes_first() -> None:
     async with asyncio.TaskGroup() as group:
         for urgency in (2, 1, 2, 0, 1):
             group.create_task(take(urgency))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while bucket.waiting() < 5:  # noqa: ASYNC110 - no token comes before all wait
                 await asyncio.sleep(0)
         for served in range(1, 6):
             clock.now += 1 / 64
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(order) < served:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
     assert order == [0, 1, 1, 2, 2]
@@ -86,13 +86,13 @@ async def test_one_that_is_cancelled_takes_none() -> None:
     await asyncio.sleep(0)
     first.cancel()
     clock.now += 1 / 16  # one token, and no more
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await second
 
 
 async def test_a_pause_that_the_server_asks_for_is_kept() -> None:
     bucket = TokenBucket(1000.0, 10)
+    began = time.monotonic()  # before the pause begins: this process may stand still in between
     bucket.close_for(0.2)
-    began = time.monotonic()
     await bucket.take(0, seconds=30)
     assert time.monotonic() - began >= 0.2
