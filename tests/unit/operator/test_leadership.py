@@ -279,7 +279,7 @@ async def test_without_an_election_this_process_leads_at_once() -> None:
         raise AssertionError
 
     running = asyncio.create_task(alone.run(began.set, stopped))
-    await asyncio.wait_for(began.wait(), 5)
+    await asyncio.wait_for(began.wait(), 30)
     assert alone.is_leading()
     alone.close()
     assert not alone.is_leading()

@@ -64,7 +64,7 @@ class Shared:
         self.news.set()
 
     async def until_heard(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.heard) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -99,11 +99,11 @@ async def test_a_wake_reads_only_its_queue_and_does_not_wait_for_a_poll() -> Non
     shared = Shared(seconds=60.0)
     shared.server.silent = True
     poll = asyncio.ensure_future(shared.redis.read({f"queue-{number}": (1, 1) for number in range(500)}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not shared.server.asked:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0)
     shared.server.silent = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await shared.redis.read({"orders": (1, 1)}, urgent=True, workers=False)
     assert shared.server.asked[1][0] == {"orders"}
     assert not poll.done()
@@ -134,7 +134,7 @@ async def test_other_horizons_for_the_same_queue_are_another_reading(shared: Sha
 async def test_a_redis_that_never_answers_is_an_error_in_time() -> None:
     shared = Shared(seconds=0.05)
     shared.server.silent = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(BrokerConnectionError, match="has not answered"):
             await shared.redis.read({"a": (1, 1)})
         shared.server.silent = False

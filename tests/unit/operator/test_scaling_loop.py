@@ -157,7 +157,7 @@ async def running(fleet: MemoryFleet) -> AsyncIterator[ScalingLoop]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
@@ -300,9 +300,7 @@ async def test_when_the_leases_have_run_out_the_user_may_have_fewer_without_redi
         def reached(what: Callable[[], bool]) -> Callable[[], bool]:
             return lambda: loop.wake() or what()
 
-        await until(
-            reached(lambda: "that are ready (1)" in told(fleet)), "ready replicas keep their number", seconds=20
-        )
+        await until(reached(lambda: "that are ready (1)" in told(fleet)), "ready replicas keep their number")
         assert fleet.sizes == [1]
         fleet.ready = False
         await until(reached(lambda: fleet.sizes[-1] == 0), "suspended")

@@ -105,7 +105,7 @@ async def loops() -> AsyncIterator[ScalingLoops]:
 
 
 async def reading(broker: SilentBroker) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await broker.read.wait()
 
 
@@ -117,7 +117,7 @@ async def test_a_hundred_rounds_of_delete_and_create(loops: ScalingLoops) -> Non
         await reading(broker)
         loops.wake(KEY)  # a wake together with the end is what loses a cancellation
         loops.drop(KEY)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await broker.closed.wait()
 
 
@@ -127,7 +127,7 @@ async def test_other_credentials_do_not_end_the_loop(loops: ScalingLoops) -> Non
     await reading(before)
     loops.ensure(KEY, queue("one"), new)
     await reading(after)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await before.closed.wait()
     assert not after.closed.is_set()
     told = loops.fleet(KEY)
@@ -150,8 +150,8 @@ async def test_the_end_waits_for_a_hanging_read_no_longer_than_it_must(loops: Sc
     broker.hangs = True
     loops.ensure(KEY, queue("one"), access)
     await reading(broker)
-    async with asyncio.timeout(5):
-        await loops.close()
+    async with asyncio.timeout(30):
+        assert await loops.close(), "all have ended before they were given up"
     assert broker.closed.is_set()
 
 
@@ -163,12 +163,12 @@ async def test_equal_logins_share_a_connection_though_their_secrets_have_other_n
     assert len(loops.redis_figures()) == 1
     loops.drop(KEY)
     assert not first.closed.is_set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (reads := loops.redis_figures()[0].reads):  # noqa: ASYNC110 - counted when the reading has ended
             await asyncio.sleep(0)
     loops.drop(("shop", "other"))
     assert (loops.redis_figures(), loops.figures.closed["reads"]) == ([], reads)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await first.closed.wait()
     assert not second.read.is_set()
 
@@ -194,7 +194,7 @@ async def test_a_redis_is_up_while_it_answers_and_how_full_it_is_is_told_while_i
     for name, given in answers.items():
         answer[0] = given
         before = loops.redis_figures()[0].servers
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (found := loops.redis_figures()[0].servers) is None or found == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         told[name] = found.reachable, list(found.servers)
@@ -226,7 +226,7 @@ async def test_two_addresses_of_one_server_are_one_redis_once_it_has_told_its_id
     loops.ensure(("shop", "other"), queue("two", "other", maxReplicas=30), elsewhere)
     fleet = loops.fleet(KEY)
     assert fleet is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while fleet.order().queues[0].share.width != 0.25:  # noqa: ASYNC110 - a task of the loops learns it
             await asyncio.sleep(0)
     loops.ensure(("shop", "other"), queue("two", "other"), dataclasses.replace(theirs, url="redis://cache:6379/1"))

@@ -226,7 +226,7 @@ async def test_an_event_that_waits_ends_with_the_term(server: Server) -> None:
     server.busy = [ApiError(503, "overloaded")]
     await server.status.write(KEY, {}, [Condition("Ready", False, "SecretMissing", "secret 'a'")])
     (posting,) = server.status.events(KEY).close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while server.busy:  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0)
         await server.status.close()

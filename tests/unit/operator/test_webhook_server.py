@@ -57,7 +57,7 @@ class Served:
             return response.status, await response.text()
 
     async def until_served(self, of: Certificates) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     await self.ask(of)
@@ -67,7 +67,7 @@ class Served:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             if condition():
                 return

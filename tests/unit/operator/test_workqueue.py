@@ -29,12 +29,12 @@ async def running(
     try:
         yield work
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await end([task])
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
