@@ -12,9 +12,10 @@ def test_a_task_brings_a_pod_and_is_run_and_the_pod_goes(
     operators.start()
     fleet.apply()
     until(lambda: fleet.replicas() == 0, "the Deployment is there, without pods")
-    fleet.enqueue([1], seconds=0.2)
+    fleet.enqueue([1])
     (pod,) = until(fleet.ready, "one pod is ready")
     assert "worker" in nodes.log(pod)
+    fleet.let_go([1])
     until(lambda: fleet.journal("end"), "the task has ended")
     assert fleet.journal("end") == {1: [pod]}
     until(lambda: not fleet.pods(), "the pod is gone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -34,13 +35,22 @@ def test_an_undo_by_a_person_is_put_back_and_cuts_no_task_short(six: RealFleet) 
         )
 
     until(settled, "the new version runs")
-    three_busy(six, seconds=8)
+    three_busy(six)
+    before = six.deployment()["metadata"]["generation"]
     six("rollout", "undo", f"deployment/{six.name}-worker")
+
+    def put_back() -> bool:
+        live = six.deployment()
+        container = live["spec"]["template"]["spec"]["containers"][0]
+        return bool(container["image"] == image and live["metadata"]["generation"] >= before + 2)
+
+    until(put_back, "the operator puts it back")
+    six.let_go(range(3))
     until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     assert not six.journal("cut")
     until(settled, "the resource decides which version runs")
-    assert six.condition("Reconciled")["status"] == "True"
+    until(lambda: six.condition("Reconciled").get("status") == "True", "and the status says so")
 
 
 @pytest.fixture
@@ -56,8 +66,9 @@ def two_draining(fleet: RealFleet, nodes: ProcessNodes, operators: OperatorProce
     return fleet
 
 
-def three_busy(fleet: RealFleet, seconds: float) -> set[str]:
-    fleet.enqueue(range(3), seconds=seconds)
+def three_busy(fleet: RealFleet) -> set[str]:
+    """Three tasks that run until the test lets them go, and their pods."""
+    fleet.enqueue(range(3))
     return until(lambda: len(found := fleet.busy()) == 3 and found, "three pods are busy")
 
 
@@ -67,11 +78,12 @@ def held(fleet: RealFleet) -> bool:
 
 
 def test_a_rollout_that_hangs_takes_no_busy_pod_and_the_status_says_why(six: RealFleet) -> None:
-    busy = three_busy(six, seconds=25)
+    busy = three_busy(six)
     six.apply(worker={"image": BROKEN})
     until(lambda: len(six.pods()) > 6, "the rollout has begun, and hangs")
     six("scale", f"tq/{six.name}", "--replicas=3")
     until(lambda: held(six), "the status says why nothing is removed")
+    six.let_go(range(3))
     until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     assert busy <= six.pods().keys()
@@ -83,8 +95,10 @@ def test_a_rollout_that_hangs_takes_no_busy_pod_and_the_status_says_why(six: Rea
 def test_a_rollout_that_hangs_does_not_keep_idle_pods_for_ever(six: RealFleet) -> None:
     six.apply(worker={"image": BROKEN})
     until(lambda: len(six.pods()) > 6, "the rollout has begun, and hangs")
-    busy = three_busy(six, seconds=8)
+    busy = three_busy(six)
     six("patch", "tq", six.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: six.condition("Paused").get("reason") == "Suspended", "the operator has seen it")
+    six.let_go(range(3))
     until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     assert set.union(*map(set, six.journal("end").values())) == busy
@@ -93,9 +107,11 @@ def test_a_rollout_that_hangs_does_not_keep_idle_pods_for_ever(six: RealFleet) -
 
 def test_a_restart_and_a_smaller_number_at_once_take_no_busy_pod(six: RealFleet) -> None:
     # Every pod is replaced, the busy ones too: they drain for up to drainTimeoutSeconds. None is cut short.
-    three_busy(six, seconds=10)
+    busy = three_busy(six)
     restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}
     six("patch", "tq", six.name, "--type=merge", "-p", json.dumps(restart | {"spec": {"replicas": 4}}))
+    until(lambda: busy - six.pods().keys(), "a busy one is on its way out")
+    six.let_go(range(3))
     until(lambda: len(six.journal("end")) == 3, "the tasks have ended")
     six.ran_once(range(3))
     until(lambda: six.replicas() == 4 and len(six.ready()) == 4, "four remain, all of them new")
@@ -113,15 +129,16 @@ def test_with_drain_new_pods_claim_at_once_and_old_ones_finish_what_they_run(
     )
     until(lambda: len(fleet.ready()) == 3, "three pods are admitted")
     old = fleet.ready()
-    fleet.enqueue(range(3), seconds=45)  # longer than three pods need to start
+    fleet.enqueue(range(3))
     until(lambda: fleet.busy() == old, "all are busy")
     fleet.apply(worker={"image": "registry.example/shop:2.0"})
     fleet.enqueue(range(3, 6), seconds=0.1)
     until(lambda: len(fleet.journal("end")) == 3, "the new pods have run the new tasks")
-    assert fleet.journal("end").keys() == {3, 4, 5}, "while the old ones still run theirs"
+    assert fleet.journal("end").keys() == {3, 4, 5}
     assert set(fleet.images("start").values()) == {"registry.example/shop:1.0", "registry.example/shop:2.0"}
     assert old <= fleet.pods().keys()
     until(lambda: "old pods" in fleet.condition("Progressing").get("message", ""), "the status says so")
+    fleet.let_go(range(3))
     until(lambda: len(fleet.journal("end")) == 6, "the old tasks have ended")
     fleet.ran_once(range(6))
     assert not fleet.journal("cut")
@@ -149,15 +166,16 @@ def test_with_drain_a_version_that_does_not_start_takes_nothing_from_the_old_pod
 
 
 def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(two_draining: RealFleet) -> None:
-    two_draining.enqueue(range(2), seconds=40)
+    two_draining.enqueue(range(2))
     old = until(lambda: len(found := two_draining.busy()) == 2 and found, "both are busy")
     two_draining.apply(worker={"image": "registry.example/shop:2.0"})
-    two_draining.enqueue(range(2, 4), seconds=20)
+    two_draining.enqueue(range(2, 4))
     until(lambda: len(two_draining.busy()) == 4, "new pods run tasks beside the old ones")
     two_draining.apply(worker={"image": "registry.example/shop:1.0"})
     until(
         lambda: two_draining.condition("Reconciled").get("reason") == "RolloutWaits", "the undo waits for the new pods"
     )
+    two_draining.let_go(range(4))
     until(lambda: len(two_draining.journal("end")) == 4, "all tasks have ended")
     two_draining.ran_once(range(4))
     assert not two_draining.journal("cut")
@@ -170,16 +188,17 @@ def test_with_drain_an_undo_in_the_middle_cuts_no_task_short(two_draining: RealF
 
 
 def test_with_drain_a_queue_is_suspended_also_while_a_template_waits(two_draining: RealFleet) -> None:
-    two_draining.enqueue(range(2), seconds=20)
+    two_draining.enqueue(range(2))
     until(lambda: len(two_draining.busy()) == 2, "both are busy")
     two_draining.apply(worker={"image": "registry.example/shop:2.0"})
-    two_draining.enqueue(range(2, 4), seconds=20)
+    two_draining.enqueue(range(2, 4))
     until(lambda: len(two_draining.busy()) == 4, "new pods run tasks beside the old ones")
     two_draining.apply(worker={"image": "registry.example/shop:3.0"})
     until(lambda: two_draining.condition("Reconciled").get("reason") == "RolloutWaits", "the third template waits")
     two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the first ones too")
     two_draining.enqueue(range(4, 8), seconds=0.1)
+    two_draining.let_go(range(4))
     until(lambda: not two_draining.pods(), "all pods go when the tasks have ended")
     assert two_draining.journal("end").keys() == set(range(4))
     assert not two_draining.journal("cut")
@@ -248,14 +267,16 @@ def test_with_drain_a_change_to_another_redis_comes_to_an_end(two_draining: Real
 def test_with_drain_a_queue_that_is_suspended_in_the_middle_starts_nothing_more(two_draining: RealFleet) -> None:
     """Nothing either when the drain takes longer than its limit, and none of the pods is drained before the others."""
     two_draining.apply(autoscaler={"pollIntervalSeconds": 30, "scaleDown": {"drainTimeoutSeconds": 3}})
-    two_draining.enqueue(range(2), seconds=25)
+    two_draining.enqueue(range(2))
     until(lambda: len(two_draining.busy()) == 2, "both are busy")
     two_draining.apply(worker={"image": "registry.example/shop:2.0"})
-    two_draining.enqueue(range(2, 4), seconds=20)
+    two_draining.enqueue(range(2, 4))
     until(lambda: len(two_draining.busy()) == 4, "the new pods claim")
     two_draining("patch", "tq", two_draining.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: two_draining.cordoned() >= two_draining.pods().keys(), "all pods are cordoned, the new ones too")
     two_draining.enqueue(range(4, 8), seconds=0.1)
+    time.sleep(10)  # longer than the limit of a drain
+    two_draining.let_go(range(4))
     until(lambda: not two_draining.pods(), "all pods go when the old tasks have ended")
     assert two_draining.journal("end").keys() == {0, 1, 2, 3}
     assert not two_draining.journal("cut")

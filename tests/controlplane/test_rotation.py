@@ -49,8 +49,8 @@ def test_a_password_that_is_rotated_under_load_loses_no_task(
     operators.start()
     login = {"username": "worker", "passwordSecretRef": {"name": "login", "key": "password"}}
     fleet.apply(redis={"auth": login}, autoscaler={"mode": "Disabled"}, replicas=3)
-    until(lambda: len(fleet.ready()) == 3, "three pods are ready")
-    old, before = fleet.ready(), config_hash(fleet)
+    old = until(lambda: len(found := fleet.ready()) == 3 and found, "three pods are ready")
+    before = config_hash(fleet)
 
     numbers = itertools.count()
     sent: list[int] = []
@@ -66,8 +66,11 @@ def test_a_password_that_is_rotated_under_load_loses_no_task(
         under_load()
         return config_hash(fleet) != before
 
-    under_load()
-    until(lambda: len(fleet.busy()) == 3, "all are busy")
+    def all_busy() -> bool:
+        under_load()
+        return len(fleet.busy()) == 3
+
+    until(all_busy, "all are busy")
     server.call("ACL", "SETUSER", "worker", ">second")
     password(fleet, "second")
     began = time.monotonic()

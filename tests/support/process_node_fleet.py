@@ -21,7 +21,7 @@ from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.redis.keys import FleetKeys
 from taskfleet.settings import RedisSettings, Settings
-from tests.support.process_node_app import journal
+from tests.support.process_node_app import gate, journal
 
 Object = dict[str, Any]
 
@@ -115,22 +115,30 @@ class RealFleet:
     def replica_changes(self) -> list[int]:
         """The numbers of the Scaled… events, in their order."""
         named = [one for one in self.events() if one["reason"] in ("ScaledUp", "ScaledDown")]
-        named.sort(key=lambda one: one.get("eventTime") or one["firstTimestamp"])
+        # Their times are whole seconds, and two changes may be of one second.
+        named.sort(key=lambda one: int(one["metadata"]["resourceVersion"]))
         return [int(one["message"].split(" → ")[1].split()[0]) for one in named]
 
-    def enqueue(self, numbers: Iterable[int], seconds: float) -> None:
-        """Tasks that take `seconds`, one for each number."""
+    def enqueue(self, numbers: Iterable[int], seconds: float | None = None) -> None:
+        """Tasks that take `seconds`, one for each number. Without, each runs until `let_go` names its number.
+
+        What has to happen while a task runs may take a busy machine longer than any number of seconds.
+        """
 
         async def send() -> None:
             settings = Settings(redis=RedisSettings(url=self.redis.url, key_prefix=self.prefix))
             async with TaskQueue(settings=settings) as queue:
 
                 @queue.task(name="work")
-                async def work(number: int, seconds: float) -> int: ...
+                async def work(number: int, seconds: float | None) -> int: ...
 
                 await queue.enqueue_many([work.message(number, seconds) for number in numbers])
 
         asyncio.run(send())
+
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Let these tasks end, which were enqueued without a time."""
+        self.redis.call("SADD", gate(self.prefix), *numbers)
 
     def journal(self, verb: str) -> dict[int, list[str]]:
         """The pods by the number of each task that has started (`start`), ended (`end`) or was cut short (`cut`)."""
