@@ -19,11 +19,13 @@ def test_the_standby_follows_the_leader(operator: OperatorRelease, fleet: PodFle
     fleet.enqueue(range(30), seconds=1)
     until(lambda: fleet.journal("end"), "tasks run")
 
-    assert seconds_to_follow(operator) <= 3.0
+    # At most 3 s after an order to end and 18 s after a kill, and what a busy machine adds. Without the hand-over it
+    # would be 13 s at least.
+    assert seconds_to_follow(operator) <= 10.0
     fleet("scale", "tq/orders", "--replicas=2")
     until(lambda: len(fleet.pods()) == 2, "the other acts")
 
-    assert seconds_to_follow(operator, *FORCED) <= 18.0
+    assert seconds_to_follow(operator, *FORCED) <= 30.0
     fleet("scale", "tq/orders", "--replicas=3")
     until(lambda: len(fleet.pods()) == 3, "the other acts")
 
