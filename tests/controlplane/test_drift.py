@@ -29,27 +29,23 @@ def test_what_is_added_to_a_value_of_ours_is_put_back(operator: object, space: S
     args = container(space)["args"]
     root = "/spec/template/spec/containers/0"
     patch(space, "deployment", {"op": "add", "path": f"{root}/args/-", "value": "--burst"})
-    until(lambda: container(space)["args"] == args, "the argument is gone", seconds=10)
+    until(lambda: container(space)["args"] == args, "the argument is gone")
     selector = space.get("service", NAME)["spec"]["selector"]
     patch(space, "service", {"op": "add", "path": "/spec/selector/tier", "value": "other"})
-    until(lambda: space.get("service", NAME)["spec"]["selector"] == selector, "the selector is ours", seconds=10)
+    until(lambda: space.get("service", NAME)["spec"]["selector"] == selector, "the selector is ours")
     patch(space, "poddisruptionbudget", {"op": "add", "path": "/spec/selector/matchLabels/tier", "value": "other"})
     until(
         lambda: "tier" not in space.get("poddisruptionbudget", NAME)["spec"]["selector"]["matchLabels"],
         "the budget covers the workers again",
-        seconds=10,
     )
     drop = [{"op": "add", "path": f"{root}/securityContext/capabilities/drop", "value": []}]
     patch(space, "deployment", *drop)
-    until(
-        lambda: container(space)["securityContext"]["capabilities"].get("drop") == ["ALL"], "none is left", seconds=10
-    )
+    until(lambda: container(space)["securityContext"]["capabilities"].get("drop") == ["ALL"], "none is left")
     label = {"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "somebody"}
     patch(space, "configmap", label)
     until(
         lambda: space.get("configmap", NAME)["metadata"]["labels"]["app.kubernetes.io/managed-by"] != "somebody",
         "the label is back",
-        seconds=10,
     )
 
 
@@ -64,7 +60,7 @@ def test_what_another_manager_adds_stays(operator: object, space: Space, manifes
     space("annotate", "service", NAME, "example.com/owner=shop")
     # A correction shows that the operator has looked at the Deployment after those writes.
     patch(space, "deployment", {"op": "replace", "path": "/spec/revisionHistoryLimit", "value": 9})
-    until(lambda: space.get("deployment", NAME)["spec"]["revisionHistoryLimit"] == 3, "ours is put back", seconds=10)
+    until(lambda: space.get("deployment", NAME)["spec"]["revisionHistoryLimit"] == 3, "ours is put back")
     assert theirs in container(space)["env"]
     annotations = space.get("deployment", NAME)["spec"]["template"]["metadata"]["annotations"]
     assert "kubectl.kubernetes.io/restartedAt" in annotations

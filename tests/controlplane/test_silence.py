@@ -121,10 +121,10 @@ async def test_a_silence_that_no_new_watch_ends_fails_the_liveness_probe_until_i
 ) -> None:
     await served(probed, proxy, space, manifest)
     (silent,) = (one for one in probed.operator.informers.all if one.watched.kind == kind)
-    silenced, watches = time.monotonic(), silent.watches
+    heard, watches = silent.last_answer, silent.watches
     proxy.let_through, proxy.silent = let_through, lambda call: call.path.endswith(f"/{PLURALS[kind]}")
     await until(lambda: probed.failing, "the probe fails", 60)
-    assert time.monotonic() - silenced > SILENT_SECONDS - SILENCE_SECONDS
+    assert time.monotonic() - heard > SILENT_SECONDS
     assert silent.watches > watches, "it has tried new ones"
     assert f"the informer of {kind}s in {space.name} has heard nothing for" in probed.problems[-1]
     proxy.silent = lambda _call: False
