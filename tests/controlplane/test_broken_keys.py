@@ -42,7 +42,7 @@ def test_one_broken_queue_leaves_the_others_of_its_redis_alone(
     until(lambda: told("orders", "SchedulesReady").get("reason") == "InSync", "the other's schedules", seconds=60)
     enqueue(redis_server, prefix, 1)
     until(lambda: space.replicas() == 1, "the other is scaled", seconds=60)
-    assert told("orders", "RedisReachable")["status"] == "True"
+    until(lambda: told("orders", "RedisReachable").get("status") == "True", "and its status says so", seconds=60)
 
     for part in ("ready", "schedules"):
         run(redis_server, "DEL", f"{prefix}:{{broken}}:{part}")

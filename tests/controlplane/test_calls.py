@@ -36,7 +36,8 @@ def test_a_restart_lists_each_kind_once_and_the_first_task_costs_one_write(place
     made.start()
     names = [f"q{number}" for number in range(COUNT)]
     made.apply([taskqueue(name, made.redis[0], "calls", pollIntervalSeconds=300) for name in names])
-    until(lambda: told(made) and still(proxy), "the status of each says all", pause=0.5)
+    # What is still to be told may wait for an operator that stands still for some seconds.
+    until(lambda: made.decided(COUNT) and told(made) and still(proxy), "the status of each says all", pause=6)
     made.operators.kill()
     proxy.calls.clear()
     made.start()

@@ -74,7 +74,13 @@ def test_what_goes_while_etcd_is_compacted_is_seen(
     def listed() -> set[str]:
         return {call.path.rpartition("/")[2] for call in proxy.calls if not call.is_watch and not call.is_write}
 
+    def watched() -> bool:
+        """Whether a watch goes on from a list, as the first that the proxy saw ended in 410."""
+        asked = [call.is_watch for call in list(proxy.calls) if call.path.endswith("/taskqueues")]
+        return False in asked and True in asked[asked.index(False) :]
+
     until(lambda: listed() >= {"taskqueues", "configmaps", "services"}, "the watches had expired: 410", seconds=60)
+    until(watched, "the TaskQueues of that list are known", seconds=60)
     # Until the TaskQueues are listed, the other one is believed to be there. What is made for it has no owner.
     until(
         lambda: not any(space.get(kind, "other-worker") for kind in CHILDREN),

@@ -118,7 +118,7 @@ async def first_tasks(redis_server: RedisServer, control_plane: Path, namespace:
             for number in range(TRIALS):
                 began = time.monotonic()
                 await nothing.options(queue=f"q{number}").enqueue()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while True:
                         live = await api.get("apps/v1", "Deployment", namespace, f"q{number}-worker")
                         if live is not None and live["spec"]["replicas"] >= 1:

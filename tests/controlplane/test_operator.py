@@ -110,14 +110,14 @@ def test_an_edited_field_of_the_operator_is_corrected_and_other_fields_stay(
         grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
         return bool((spec["revisionHistoryLimit"], grace) == (3, 135))
 
-    until(corrected, "the operator's value is back", seconds=30)
+    until(corrected, "the operator's value is back")
     deployment = space.get("deployment", "orders-worker")
     assert deployment["spec"]["minReadySeconds"] == 7
     assert deployment["metadata"]["annotations"]["example.com/note"] == "other"
     space("delete", "configmap", "orders-worker")
     manifest["metadata"]["labels"] = {"touched": "yes"}
     space.apply(manifest)
-    until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back", seconds=30)
+    until(lambda: space.get("configmap", "orders-worker"), "the deleted child is back")
 
 
 def test_work_scales_up_at_once_and_its_end_scales_to_zero(
@@ -128,7 +128,7 @@ def test_work_scales_up_at_once_and_its_end_scales_to_zero(
     until(lambda: settled(space), "it is ready")
     began = time.monotonic()
     enqueue(redis_server, prefix, 350)
-    until(lambda: space.replicas() > 0, "there are replicas", seconds=30)
+    until(lambda: space.replicas() > 0, "there are replicas")
     print(f"enqueue to replicas: {time.monotonic() - began:.2f} s")
     assert space.replicas() == 4  # 350 waiting / 100 per replica
     decision = until(lambda: space.status().get("autoscaler", {}).get("lastDecision"), "the status says so")
@@ -221,4 +221,4 @@ def test_a_missing_secret_is_named_and_heals(
     until(lambda: space.condition("Ready").get("reason") == "SecretMissing", "the status says so")
     assert "secret 'orders-redis' is not there" in space.condition("Ready")["message"]
     space("create", "secret", "generic", "orders-redis", f"--from-literal=url={redis_server.url}")
-    until(lambda: space.get("deployment", "orders-worker"), "it heals by itself", seconds=30)
+    until(lambda: space.get("deployment", "orders-worker"), "it heals by itself", seconds=60)

@@ -315,9 +315,10 @@ def test_objects_that_take_the_names_of_children_later_stay_as_they_are(
         before = {kind: content(space.get(kind, NAME)) for kind in CHILDREN}
     finally:
         operator.send_signal(signal.SIGCONT)
-    message = told(space)
+    # It learns of them one after the other.
     for one in foreign:
-        assert f"{one['kind']} '{NAME}' exists without a controller" in message
+        words = f"{one['kind']} '{NAME}' exists without a controller"
+        until(lambda words=words: words in space.condition("Reconciled").get("message", ""), words)
     enqueue(redis_server, prefix, 100)
     change: Manifest = {"worker": {"image": "shop:2.0", "podDisruptionBudget": {"mode": "Disabled"}}}
     space("patch", "tq", "orders", "--type=merge", "-p", json.dumps({"spec": change}))

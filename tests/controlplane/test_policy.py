@@ -37,7 +37,7 @@ class Author:
 
     def wait_for_refusal(self, *arguments: str, stdin: str | None = None) -> None:
         """Repeat a command until the policy refuses it for its `hostNetwork`."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "hostNetwork" not in self._refusal(*arguments, stdin=stdin):
             assert time.monotonic() < deadline, "the policy is not in effect"
             time.sleep(0.1)

@@ -49,7 +49,7 @@ def test_nothing_is_half_applied(operator: object, space: Space, manifest: Manif
     manifest["spec"]["worker"]["template"] = {}
     space.apply(manifest)
     until(lambda: space.condition("SpecValid").get("status") == "True", "it is mended")
-    assert "another" in space.get("configmaps", NAME)["data"]["queues.json"]
+    until(lambda: "another" in space.get("configmaps", NAME)["data"]["queues.json"], "it is applied")
 
 
 BAD: dict[str, dict[str, Any]] = {

@@ -204,7 +204,7 @@ def test_what_may_not_be_listed_is_named_by_the_probe(
 def answer(port: int) -> str:
     """What /readyz says of problems; empty when it is ready."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30):
             return ""
     except urllib.error.HTTPError as error:
         return error.read().decode()

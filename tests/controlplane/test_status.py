@@ -168,7 +168,7 @@ def test_a_suspended_taskqueue_says_so(make: Make) -> None:
     queue("patch", "tq", "asleep", "--type=merge", "-p", '{"spec": {"suspend": true}}')
     until(lambda: queue.replicas() == 0, "it is drained")
     until(lambda: queue.condition("Paused").get("reason") == "Suspended", "the status says so")
-    assert queue.condition("ScalingActive")["reason"] == "Suspended"
+    until(lambda: queue.condition("ScalingActive").get("reason") == "Suspended", "of the autoscaler, too")
 
 
 async def test_a_redis_that_talks_without_end_writes_no_long_status(make: Make) -> None:

@@ -44,7 +44,7 @@ class Operator:
 
     def _answers(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=30) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -135,7 +135,7 @@ def test_a_child_that_is_deleted_while_its_watch_has_expired_is_made_again(
     space.apply(manifest)
     until(lambda: is_ready(space, "orders"), "it is ready", seconds=90)
     expired(proxy, lambda: space("delete", plural, "orders-worker", "--wait=true"))
-    until(lambda: space.get(plural, "orders-worker"), "it is back", seconds=30)
+    until(lambda: space.get(plural, "orders-worker"), "it is back", seconds=90)
 
 
 def expired(proxy: ApiProxy, change: Any) -> None:
@@ -226,7 +226,7 @@ def test_a_hundred_rounds_of_delete_and_create_at_once(
         return all(child and child["metadata"]["ownerReferences"][0]["uid"] == uid for child in children)
 
     until(owned, "the last one has its children", seconds=60)
-    until(lambda: is_ready(space, "orders"), "and a whole status", seconds=30)
+    until(lambda: is_ready(space, "orders"), "and a whole status", seconds=90)
     enqueue(redis_server, prefix, 1)
     until(lambda: space.replicas() > 0, "and is scaled")
 
@@ -245,7 +245,7 @@ def test_a_label_that_somebody_edits_is_put_back(operator: Operator, space: Spac
             for one in labels
         )
 
-    until(put_back, "the labels are the operator's", seconds=30)
+    until(put_back, "the labels are the operator's")
 
 
 def test_after_a_restart_every_taskqueue_is_reconciled_soon(

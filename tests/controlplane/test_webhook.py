@@ -248,4 +248,4 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     _put(renewed, cert_dir)
     kubectl("apply", "-f", "-", stdin=json.dumps(configuration(namespace, webhook, renewed.ca)))
     manifest["spec"]["worker"]["image"] = "registry.example/shop:2.0"
-    until(lambda: not _fails(space, manifest), "the new authority's certificate is trusted", seconds=30)
+    until(lambda: not _fails(space, manifest), "the new authority's certificate is trusted", seconds=60)
