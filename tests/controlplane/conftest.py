@@ -150,7 +150,7 @@ def operator(
         yield process
         process.send_signal(signal.SIGTERM)
         try:
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
     text = (tmp_path / "operator.log").read_text()

@@ -77,7 +77,7 @@ def test_an_upgrade_keeps_every_taskqueue_and_its_children(
         enqueue(redis_server, prefix, 1)
         until(lambda: space.replicas() > 0, "a worker for the task")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

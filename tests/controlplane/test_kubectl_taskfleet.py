@@ -188,7 +188,7 @@ def place(
             enqueue(place, "work", "--queue", queue)
         yield place
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
     kubectl("delete", "namespace", namespace, "--wait=false")
     for kind in ("clusterrole", "clusterrolebinding"):

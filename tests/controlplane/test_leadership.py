@@ -315,7 +315,7 @@ def test_a_leader_that_is_told_to_end_hands_over(pair: Pair, manifest: Manifest)
     ]
     assert (leader.name, None) in held, "nobody had to wait for the end of its Lease"
     assert pair.holder() == standby.name
-    assert leader.process.wait(20) == 0
+    assert leader.process.wait(60) == 0
 
 
 @pytest.mark.timeout(400)

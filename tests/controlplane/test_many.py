@@ -56,7 +56,7 @@ def operated(
         )
         yield Space(kubectl, namespace)
         process.terminate()
-        process.wait(30)
+        process.wait(60)
     assert "Traceback" not in (tmp_path / "operator.log").read_text()
 
 

@@ -44,7 +44,7 @@ def test_a_taskqueue_can_be_deleted_without_an_operator(
     space.apply(manifest)
     until(lambda: settled(space), "it is ready")
     operator.send_signal(signal.SIGTERM)
-    operator.wait(20)
+    operator.wait(60)
     space("delete", "tq", "orders", "--timeout=20s")
     until(lambda: not space.get("deployment", "orders-worker"), "the Deployment is gone", seconds=60)
 
@@ -55,7 +55,7 @@ def test_a_namespace_with_a_taskqueue_can_be_deleted_without_an_operator(
     space.apply(manifest)
     until(lambda: settled(space), "it is ready")
     operator.send_signal(signal.SIGTERM)
-    operator.wait(20)
+    operator.wait(60)
     space.kubectl("delete", "namespace", space.name, "--timeout=90s")
     with pytest.raises(CommandError, match="not found"):
         space.kubectl("get", "namespace", space.name)

@@ -75,7 +75,7 @@ def test_the_chart_grants_every_permission_that_the_operator_needs(
         until(lambda: space.replicas() > 0, "a worker for the task")
         until(lambda: "ScaledUp" in space("get", "events", "-o", "yaml"), "its event")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -81,7 +81,7 @@ def shared(
         yield Space(kubectl, namespace)
         alive = process.poll() is None
         process.terminate()
-        process.wait(20)
+        process.wait(60)
     print(log.read_text())
     kubectl("delete", "namespace", namespace, "--wait=false")
     assert alive

@@ -104,7 +104,7 @@ def test_a_purge_that_is_stopped_in_its_middle_ends_once_and_touches_nothing_of_
     acts(space)
     assert leader.probe("/healthz") == 200
     leader.process.terminate()
-    assert leader.process.wait(30) == 0  # whatever it had to write is written
+    assert leader.process.wait(60) == 0  # whatever it had to write is written
     assert _contents(client, set(stays)) == stays, "what is not purged is as it was"
     assert _deletions(client) == deletions
     assert finalizers(space) == finalizers(space, "neighbour") == [FINALIZER]

@@ -124,4 +124,4 @@ def test_a_cordon_of_an_earlier_operator_is_lifted(make: Make, redis_server: Red
         until(lambda: states() == ["running"], "it works again")
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(60)

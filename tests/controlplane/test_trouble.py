@@ -69,7 +69,7 @@ def running(proxy: ApiProxy, namespace: str, log: Path) -> Iterator[Operator]:
         try:
             yield Operator(process, port, log)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
