@@ -42,7 +42,7 @@ async def test_an_idle_worker_takes_over_the_task_of_a_dead_one_in_any_of_its_qu
     async def task() -> None: ...
 
     worker = await run_worker(queue)
-    await (await task.options(queue=last).enqueue()).result(timeout=20)
+    await (await task.options(queue=last).enqueue()).result(timeout=25)
     await until(lambda: not worker.selection.hot(0.0), "all queues were found empty")
     # The dead worker has claimed it elsewhere, so that the idle one was not notified and knows of no lease.
     await task.options(queue="elsewhere").enqueue()

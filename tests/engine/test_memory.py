@@ -34,7 +34,7 @@ def worker(queue: TaskQueue) -> Iterator[tuple[TaskQueue, int]]:
     )
     yield queue, process.pid
     process.terminate()
-    process.wait(20)
+    process.wait(60)
 
 
 def resident_kb(pid: int) -> int:

@@ -42,7 +42,7 @@ async def test_processes_are_merged_on_one_port_also_when_one_is_killed(shared: 
         "--processes", "2", "--concurrency", "2", "--probe-port", str(port), "--probe-host", "127.0.0.1",
         TASKFLEET_WORKER_NAME="pod",
     )  # fmt: skip
-    await until(lambda: _answers(port, "/readyz", 200), "both are ready", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "both are ready", seconds=60)
     await shared.enqueue_many([message("note", n, 0.02) for n in range(40)])
     await until(lambda: finished(shared, 40), "all have ended")
 
@@ -66,15 +66,15 @@ async def test_processes_are_merged_on_one_port_also_when_one_is_killed(shared: 
         seen.append(found["taskfleet_tasks_total"])
         return found["taskfleet_worker_restarts_total"] == 1 and found["taskfleet_worker_ready"] == 2
 
-    await until(replaced, "it was started again", seconds=30)
+    await until(replaced, "it was started again", seconds=60)
     assert set(seen) == {40.0}
-    await until(lambda: _answers(port, "/readyz", 200), "both are ready again", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "both are ready again", seconds=60)
     await shared.enqueue_many([message("note", n, 0.02) for n in range(20)])
     await until(lambda: finished(shared, 60), "all have ended")
     await until(lambda: counted("taskfleet_tasks_total", 60), "all are told")
     assert (await _probe(port, "/livez"))[0] == 200
     parent.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(parent.wait, 30) == 0
+    assert await asyncio.to_thread(parent.wait, 60) == 0
 
 
 async def test_what_a_process_did_in_its_last_moment_is_not_lost(shared: TaskQueue, start: Start) -> None:
@@ -84,7 +84,7 @@ async def test_what_a_process_did_in_its_last_moment_is_not_lost(shared: TaskQue
         "--processes", "2", "--concurrency", "1", "--probe-port", str(port), "--probe-host", "127.0.0.1",
         TASKFLEET_WORKER_NAME="pod",
     )  # fmt: skip
-    await until(lambda: _answers(port, "/readyz", 200), "both are ready", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "both are ready", seconds=60)
     handles = await shared.enqueue_many([message("hold", n) for n in range(2)])
     await until(lambda: _running(handles), "each runs one")
     pids = (await until(lambda: _both(shared), "both have told of themselves")).values()
@@ -96,14 +96,14 @@ async def test_what_a_process_did_in_its_last_moment_is_not_lost(shared: TaskQue
     async def ended() -> bool:
         return (await figures(port)).get("taskfleet_worker_restarts_total") == 1
 
-    await until(ended, "one has ended", seconds=30)
+    await until(ended, "one has ended", seconds=60)
 
     async def both() -> bool:
         return (await figures(port)).get("taskfleet_tasks_total") == 2  # the one that has ended tells nothing any more
 
     await until(both, "both are told")
     parent.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(parent.wait, 30) == 0
+    assert await asyncio.to_thread(parent.wait, 60) == 0
 
 
 async def _both(queue: TaskQueue) -> dict[str, int]:
@@ -125,7 +125,7 @@ async def test_a_port_that_is_taken_is_an_error_before_any_process_starts(start:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         parent = start("--processes", "2", "--probe-port", str(port), "--probe-host", "127.0.0.1")
-        _, errors = await asyncio.to_thread(parent.communicate, timeout=30)
+        _, errors = await asyncio.to_thread(parent.communicate, timeout=60)
     assert parent.returncode == 2
     assert f"--probe-port {port}: cannot listen on 127.0.0.1" in errors.decode()
     assert "Traceback" not in errors.decode()
@@ -134,7 +134,7 @@ async def test_a_port_that_is_taken_is_an_error_before_any_process_starts(start:
 async def test_a_delayed_task_has_waited_since_it_was_due(shared: TaskQueue, start: Start) -> None:
     port = free_port()
     worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
-    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=60)
     await shared.enqueue_many([app.note.options(delay=6).message(1)])
     await until(lambda: finished(shared, 1), "it has run")
 
@@ -145,23 +145,23 @@ async def test_a_delayed_task_has_waited_since_it_was_due(shared: TaskQueue, sta
     found = await until(counted, "its wait is counted")
     assert found["taskfleet_task_wait_seconds_sum"] < 5.0  # 6 and more since it was sent
     worker.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 30) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
 
 
 async def test_a_running_worker_answers_in_openmetrics(shared: TaskQueue, start: Start) -> None:
     port = free_port()
     worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
-    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=60)
 
     def ask() -> tuple[str, str]:
         asked = urllib.request.Request(
             f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
         )
-        with urllib.request.urlopen(asked, timeout=5) as reply:
+        with urllib.request.urlopen(asked, timeout=60) as reply:
             return reply.headers["Content-Type"], reply.read().decode()
 
     kind, text = await asyncio.to_thread(ask)
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     assert text.endswith("# EOF\n")
     worker.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 30) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0

@@ -36,7 +36,7 @@ async def neighbours(queue: TaskQueue) -> list[TaskHandle[Any]]:
 
 
 async def as_if_alone(handles: list[TaskHandle[Any]]) -> None:
-    assert [await handle.result(timeout=30) for handle in handles] == [[1, 1]] * len(handles)
+    assert [await handle.result(timeout=60) for handle in handles] == [[1, 1]] * len(handles)
 
 
 @pytest.mark.parametrize("what", MISCHIEF)
@@ -48,30 +48,30 @@ async def test_a_task_that_harms_its_loop_does_not_affect_its_neighbours(
     culprit = await shared.enqueue(message("mischief", what))
     worker = start("--concurrency", "20")
     await as_if_alone(handles)
-    assert await other.result(timeout=30) == 1  # perhaps in a second run, which uses up no attempt
+    assert await other.result(timeout=60) == 1  # perhaps in a second run, which uses up no attempt
     with pytest.raises(TaskExecutionError) if what in REFUSED else contextlib.nullcontext():
-        await culprit.result(timeout=30)
+        await culprit.result(timeout=60)
     await as_if_alone(await neighbours(shared))
     assert (await shared.queue_stats("default")).failed_total == int(what in REFUSED)
     assert worker.poll() is None
     if what != "handlers of signals":
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 async def test_plain_tasks_use_the_queue_in_loops_of_their_own(shared: TaskQueue, start: Start) -> None:
     worker = start("--concurrency", "40")
     asking = await shared.enqueue_many([message("asks_in_a_loop_of_its_own", n) for n in range(60)])
     handles = await neighbours(shared)
-    children = [shared.handle(await handle.result(timeout=30)) for handle in asking]
+    children = [shared.handle(await handle.result(timeout=60)) for handle in asking]
     await as_if_alone([*handles, *children])
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
 
 
 async def test_schedules_tick_after_all_tasks_were_cancelled(shared: TaskQueue, start: Start) -> None:
     start("--concurrency", "4")
-    await (await shared.enqueue(message("mischief", "cancelling all tasks"))).result(timeout=30)
+    await (await shared.enqueue(message("mischief", "cancelling all tasks"))).result(timeout=60)
     await shared.add_schedule(name="often", every=1, task="neighbour", args=[1], queue="default")
     await until(lambda: _enqueued(shared, 2), "it ticks")
 
@@ -89,7 +89,7 @@ async def test_a_task_that_harms_its_thread_does_not_affect_its_neighbours(
     worker = start("--concurrency", "20")
     await as_if_alone(handles)
     with pytest.raises(TaskExecutionError, match=r"SystemExit|KeyboardInterrupt"):
-        await culprit.result(timeout=10)
+        await culprit.result(timeout=25)
     assert worker.poll() is None
 
 
@@ -101,13 +101,13 @@ async def test_a_task_that_ends_the_loop_of_an_application_hands_back_its_neighb
     culprit = await shared.enqueue(message("mischief", what))
     with python_processes("tests.engine.neighbours_app") as start:
         process = start("60", TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS="20")
-        assert await asyncio.to_thread(process.wait, 40) != 0
+        assert await asyncio.to_thread(process.wait, 60) != 0
         # Handed back at once and not left to their leases; none has failed.
         stats = await shared.queue_stats("default")
         assert (stats.in_flight, stats.failed_total, stats.dead) == (0, 0, 0)
         assert await culprit.cancel()
         start("60", TASKFLEET_WORKERS__MAX_CONCURRENT_TASKS="20")
-        assert [(await handle.result(timeout=30))[0] for handle in handles] == [1] * len(handles)
+        assert [(await handle.result(timeout=60))[0] for handle in handles] == [1] * len(handles)
 
 
 # In this process.
@@ -142,7 +142,7 @@ async def test_a_cancellation_from_outside_is_no_failure_of_the_task(queue: Task
     await until(lambda: handle.id in worker.slots.running, "it runs")
     task_of(worker, handle).cancel()
     release.set()
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=25) == 1
 
 
 async def test_something_that_always_cancels_a_task_makes_it_fail_in_the_end(
@@ -199,8 +199,8 @@ async def test_a_cancellation_of_the_tasks_own_making_is_its_failure(queue: Task
     await run_worker(queue)
     for task in (raises, awaits_what_is_cancelled, cancels_itself, cancelled_by_its_child):
         with pytest.raises(TaskExecutionError, match="CancelledError"):
-            await (await task.enqueue()).result(timeout=10)  # type: ignore[attr-defined]
-    assert await (await times_out.enqueue()).result(timeout=10) == "in time"
+            await (await task.enqueue()).result(timeout=25)  # type: ignore[attr-defined]
+    assert await (await times_out.enqueue()).result(timeout=25) == "in time"
 
 
 async def test_a_task_can_cancel_neither_another_nor_its_worker(
@@ -225,11 +225,11 @@ async def test_a_task_can_cancel_neither_another_nor_its_worker(
     handle = await waits.enqueue()
     await until(lambda: handle.id in worker.slots.running, "it runs")
     listening = set(worker.listeners.tasks)
-    assert await (await cancels_all.enqueue()).result(timeout=10) == 0
+    assert await (await cancels_all.enqueue()).result(timeout=25) == 0
     release.set()
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=25) == 1
     assert listening & worker.listeners.tasks
-    assert await (await sleeper.enqueue(0)).result(timeout=10) == 1
+    assert await (await sleeper.enqueue(0)).result(timeout=25) == 1
 
 
 async def test_a_worker_whose_run_is_cancelled_hands_back_its_tasks(
@@ -254,7 +254,7 @@ async def test_a_worker_whose_run_is_cancelled_hands_back_its_tasks(
     assert (stats.ready, stats.in_flight, stats.failed_total) == (6, 0, 0)
     release.set()
     await run_worker(queue)
-    assert [await handle.result(timeout=10) for handle in handles] == [1] * 6
+    assert [await handle.result(timeout=25) for handle in handles] == [1] * 6
 
 
 class Exits(Middleware):
@@ -275,5 +275,5 @@ async def test_a_hook_that_exits_ends_nothing(make_queue: MakeQueue, run_worker:
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError):
-        await (await fails.enqueue()).result(timeout=10)
-    assert await (await works.enqueue()).result(timeout=10) == 1
+        await (await fails.enqueue()).result(timeout=25)
+    assert await (await works.enqueue()).result(timeout=25) == 1

@@ -35,7 +35,7 @@ async def test_a_drain_that_begins_while_redis_is_away_ends(durable: RedisServer
     durable.stop()
     await until(lambda: worker.health.failing_since is not None, "a claim of nothing has failed")
     worker.drain()
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, 25)
 
 
 async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
@@ -62,7 +62,7 @@ async def test_a_worker_that_takes_over_its_own_task_records_the_newer_delivery(
     await other.enqueue()  # the next call takes the task over
     await until(lambda: deliveries == [1, 2], "it runs again")
     release.set()
-    assert await handle.result(timeout=10) == 2
+    assert await handle.result(timeout=25) == 2
     await until(lambda: not worker.held and not worker.slots.running, "nothing is held")
     assert (await queue.queue_stats("default")).in_flight == 0
 
@@ -90,7 +90,7 @@ async def test_a_task_that_is_cancelled_before_an_unheard_claim_is_handed_back_h
     monkeypatch.setattr(queue.broker, "step", losing)
     await run_worker(queue)
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=25)
     assert lost == 1
 
 
@@ -116,7 +116,7 @@ async def test_a_task_that_is_cancelled_before_a_drain_hands_it_back_has_an_outc
     monkeypatch.setattr(queue.broker, "step", draining)
     await worker.run()
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=25)
 
 
 async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
@@ -141,6 +141,6 @@ async def test_a_task_that_is_interrupted_before_its_first_step_has_an_outcome(
     monkeypatch.setattr(worker.execution, "start", interrupting)
     handle = await never.enqueue()
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=25)
     assert not ran
     assert not worker.slots.running

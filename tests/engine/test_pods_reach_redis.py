@@ -83,7 +83,7 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for process in processes:
         process.terminate()
     for process in processes:
-        await asyncio.to_thread(process.wait, 30)
+        await asyncio.to_thread(process.wait, 60)
     for queue in queues:
         await queue.close()
 

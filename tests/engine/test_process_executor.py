@@ -68,7 +68,7 @@ async def ledger(queue: TaskQueue, note: str) -> list[int]:
 
 async def test_a_class_task_runs_in_a_process(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
-    pid, more, name = await (await queue.enqueue(cpu_app.InProcess(more=Decimal("1.5")))).result(timeout=30)
+    pid, more, name = await (await queue.enqueue(cpu_app.InProcess(more=Decimal("1.5")))).result(timeout=60)
     assert pid != os.getpid()
     assert (more, name) == (Decimal("2.5"), "in_process")
 
@@ -84,9 +84,9 @@ async def test_values_keep_their_types_on_the_way_to_a_process_and_back(
     given = cpu_app.Order(orderId=42, password=SecretStr("s3"))
     for value in (b"\xff", (1, 2), {2025: "a"}):
         handle = await queue.enqueue(cpu_app.keep.message(given, value))
-        assert await handle.result(timeout=30) == (42, "s3", value)
+        assert await handle.result(timeout=60) == (42, "s3", value)
     passed_on = await queue.enqueue(chain(order.message(), cpu_app.keep.message(given=(1,))))  # type: ignore[call-arg]
-    assert await passed_on.result(timeout=30) == (42, "s3", (1,))
+    assert await passed_on.result(timeout=60) == (42, "s3", (1,))
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -98,13 +98,13 @@ async def test_validators_run_once_for_a_process_too(queue: TaskQueue, run_worke
     if watched:
         queue.add_middleware(Watch())
     await run_worker(queue)
-    assert await (await queue.enqueue(cpu_app.shout.message("a"))).result(timeout=30) == "a!!"
+    assert await (await queue.enqueue(cpu_app.shout.message("a"))).result(timeout=60) == "a!!"
 
 
 async def test_it_runs_elsewhere_and_the_process_is_used_again(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     assert worker.processes.pids == []  # nothing starts before it is needed
-    pids = {await (await queue.enqueue(cpu_app.where.message())).result(timeout=30) for _ in range(5)}
+    pids = {await (await queue.enqueue(cpu_app.where.message())).result(timeout=60) for _ in range(5)}
     assert len(pids) == 1
     assert pids == set(worker.processes.pids)
     assert os.getpid() not in pids
@@ -115,7 +115,7 @@ async def test_variables_that_a_call_sets_end_with_it(queue: TaskQueue, run_work
     pids: set[int] = set()
     for name in ("a", "fails at first", "b", "c"):
         handle = await queue.enqueue(cpu_app.sees_and_sets.message(name))
-        seen, left, in_thread, pid, task_id = await handle.result(timeout=30)
+        seen, left, in_thread, pid, task_id = await handle.result(timeout=60)
         assert (seen, left, in_thread, task_id) == ("set up when imported", None, [name], handle.id)
         pids.add(pid)
     assert len(pids) == 1
@@ -125,32 +125,32 @@ async def test_values_and_context_arrive_as_in_any_task(queue: TaskQueue, run_wo
     await run_worker(queue)
     before = time.time()
     handle = await queue.enqueue(cpu_app.about.options(timeout=30).message())
-    task_id, name, queue_name, attempt, delivery, enqueued, left = await handle.result(timeout=30)
+    task_id, name, queue_name, attempt, delivery, enqueued, left = await handle.result(timeout=60)
     assert (task_id, name, queue_name, attempt, delivery) == (handle.id, "about", "default", 1, 1)
     assert before - 1 < enqueued < time.time() + 1
     assert 0 < left <= 30
     dates = await queue.enqueue(cpu_app.add_days.message(dt.date(2024, 2, 28), 2, price=Decimal("1.25")))
-    assert await dates.result(timeout=30) == (dt.date(2024, 3, 1), Decimal("2.50"))
+    assert await dates.result(timeout=60) == (dt.date(2024, 3, 1), Decimal("2.50"))
     text = "x" * 900_000
-    assert await (await queue.enqueue(cpu_app.echo.message(text))).result(timeout=30) == text
+    assert await (await queue.enqueue(cpu_app.echo.message(text))).result(timeout=60) == text
     # Under a second name, and under a name that still refers to the plain function.
-    assert await (await queue.enqueue(cpu_app.twice.message(3))).result(timeout=30) == 9
-    assert await (await queue.enqueue(cpu_app.beside.message(3))).result(timeout=30) == 4
+    assert await (await queue.enqueue(cpu_app.twice.message(3))).result(timeout=60) == 9
+    assert await (await queue.enqueue(cpu_app.beside.message(3))).result(timeout=60) == 4
 
 
 async def test_results_are_passed_on_in_a_workflow(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
     square = cpu_app.square.options(result_ttl=0)
     end = await queue.enqueue(chain(square.message(2), square.message(), cpu_app.square.message()))
-    assert await end.result(timeout=30) == 256
+    assert await end.result(timeout=60) == 256
 
 
 async def test_a_timeout_kills_a_call_of_c_code_and_nothing_else(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     warm = [await queue.enqueue(cpu_app.hold.message("warm")) for _ in range(2)]
-    await until(lambda: _times(queue, "warm", 2), "two processes have started", seconds=40)
+    await until(lambda: _times(queue, "warm", 2), "two processes have started", seconds=60)
     await cpu_app.release(queue, "warm")
-    assert [await each.result(timeout=30) for each in warm] == ["done", "done"]
+    assert [await each.result(timeout=60) for each in warm] == ["done", "done"]
     other = await queue.enqueue(cpu_app.hold.message("other"))
     await until(lambda: ledger(queue, "other"), "the other one runs")
     # Long enough that both are seen to run, also when the machine stands still for a while.
@@ -159,13 +159,13 @@ async def test_a_timeout_kills_a_call_of_c_code_and_nothing_else(queue: TaskQueu
     pids = set(worker.processes.pids)
     began = time.monotonic()
     with pytest.raises(TaskTimeoutError, match=r"longer than its timeout of 5 s"):
-        await stuck.result(timeout=30)
+        await stuck.result(timeout=60)
     assert time.monotonic() - began < 15, "the call alone would take years"
     (survivor,) = await until(lambda: _one(worker), "one process is gone")
     (killed,) = pids - {survivor}
     await until(lambda: not is_there(killed), "it is gone")
     await cpu_app.release(queue, "other")
-    assert await other.result(timeout=10) == "done"
+    assert await other.result(timeout=60) == "done"
     assert worker.processes.pids == [survivor]
 
 
@@ -181,15 +181,15 @@ def _one(worker: Worker) -> list[int]:
 async def test_cancelling_kills_programs_that_the_task_has_started(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     handle = await queue.enqueue(cpu_app.with_offspring.message("offspring"))
-    (offspring,) = await until(lambda: ledger(queue, "offspring"), "it has started a program", seconds=30)
+    (offspring,) = await until(lambda: ledger(queue, "offspring"), "it has started a program", seconds=60)
     (pid,) = worker.processes.pids
     assert is_there(pid)
     assert is_there(offspring)
     assert await handle.cancel() is True
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     await until(lambda: not is_there(pid) and not is_there(offspring), "both are gone")
-    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=30) == 49
+    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=60) == 49
 
 
 @pytest.mark.parametrize(
@@ -206,43 +206,43 @@ async def test_a_crash_is_a_failed_attempt_with_its_reason(
     worker = await run_worker(queue)
     handle = await queue.enqueue(cpu_app.die.message(how))
     with pytest.raises(TaskExecutionError, match=reason):
-        await handle.result(timeout=30)
+        await handle.result(timeout=60)
     (letter,) = await queue.dead_letters("default")
     assert (letter.reason, letter.error, letter.attempts, letter.deliveries) == ("crashed", reason, 1, 1)
     assert worker.health.ready
-    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=30) == 49
+    assert await (await queue.enqueue(cpu_app.square.message(7))).result(timeout=60) == 49
 
 
 async def test_a_crashed_attempt_is_retried(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
-    assert await (await queue.enqueue(cpu_app.die_once.message())).result(timeout=30) == 2
+    assert await (await queue.enqueue(cpu_app.die_once.message())).result(timeout=60) == 2
 
 
 async def test_an_idle_process_that_was_killed_costs_no_task(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
-    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=30)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=60)
     os.kill(pid, signal.SIGKILL)
     await until(lambda: worker.processes.pids == [], "it is known to be gone")
     handle = await queue.enqueue(cpu_app.where.options(max_retries=0).message())
-    assert await handle.result(timeout=30) != pid
+    assert await handle.result(timeout=60) != pid
 
 
 async def test_exceptions_come_back_with_their_traceback(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="VeryOddError: 1 and 2") as failed:
-        await (await queue.enqueue(cpu_app.odd.message())).result(timeout=30)
+        await (await queue.enqueue(cpu_app.odd.message())).result(timeout=60)
     assert "cpu_app.py" in failed.value.traceback
     assert "raise VeryOddError(1, 2)" in failed.value.traceback
     with pytest.raises(TaskExecutionError, match="SystemExit: enough"):
-        await (await queue.enqueue(cpu_app.leave.message())).result(timeout=30)
+        await (await queue.enqueue(cpu_app.leave.message())).result(timeout=60)
     with pytest.raises(TaskExecutionError, match=r"task 'unfit', result: .*valid integer"):
-        await (await queue.enqueue(cpu_app.unfit.message())).result(timeout=30)
+        await (await queue.enqueue(cpu_app.unfit.message())).result(timeout=60)
     never = await queue.enqueue(cpu_app.never.message())
     with pytest.raises(TaskExecutionError):
-        await never.result(timeout=30)
+        await never.result(timeout=60)
     attempts = {letter.id: letter.attempts for letter in await queue.dead_letters("default")}
     assert attempts[never.id] == 1  # a subclass of an exception in `never_retry`
-    assert await (await queue.enqueue(cpu_app.later.message())).result(timeout=30) == 2
+    assert await (await queue.enqueue(cpu_app.later.message())).result(timeout=60) == 2
     assert len(worker.processes.pids) == 1  # all of these ran in one process
 
 
@@ -254,12 +254,12 @@ async def test_progress_is_told_and_its_latest_report_arrives(queue: TaskQueue, 
         progress = await handle.progress()
         return progress is not None and (progress.done, progress.note) == (100_000, "counting")
 
-    await until(all_counted, "the last report is there", seconds=30)
+    await until(all_counted, "the last report is there", seconds=60)
     assert await asyncio.to_thread(handle.progress_sync) == await handle.progress()
     await handle.cancel()
     await until(lambda: not worker.slots.running, "it has ended")
     with pytest.raises(TaskExecutionError, match="TypeError: progress: done='half' is no number"):
-        await (await queue.enqueue(cpu_app.report_nonsense.message())).result(timeout=30)
+        await (await queue.enqueue(cpu_app.report_nonsense.message())).result(timeout=60)
 
 
 class Watching(Middleware):
@@ -295,23 +295,23 @@ async def test_middleware_sees_values_and_headers_arrive(
     assert watching.seen == [(dt.date(2024, 3, 1), Decimal(2))]
     assert await dates.status() == "unknown"  # not kept, as requested
     headers = await watched.enqueue(cpu_app.count_up.message(0, 0.0))
-    assert await headers.result(timeout=30) == {"from": "here"}
+    assert await headers.result(timeout=60) == {"from": "here"}
     for message in (cpu_app.unfit.message(), cpu_app.odd.message()):
         with pytest.raises(TaskExecutionError):
-            await (await watched.enqueue(message)).result(timeout=30)
+            await (await watched.enqueue(message)).result(timeout=60)
     assert {letter.reason for letter in await queue.dead_letters("default")} == {"bad_result", "exception"}
     assert watching.seen[-1] == "ChildError"
 
 
 async def test_a_process_has_none_of_the_workers_sockets(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
-    assert await (await queue.enqueue(cpu_app.sockets.message())).result(timeout=30) == ["AF_UNIX"]
+    assert await (await queue.enqueue(cpu_app.sockets.message())).result(timeout=60) == ["AF_UNIX"]
 
 
 async def test_a_process_can_enqueue(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
-    task_id = await (await queue.enqueue(cpu_app.enqueue_another.message(6))).result(timeout=30)
-    assert await queue.handle(task_id).result(timeout=30) == 36
+    task_id = await (await queue.enqueue(cpu_app.enqueue_another.message(6))).result(timeout=60)
+    assert await queue.handle(task_id).result(timeout=60) == 36
 
 
 async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -319,7 +319,7 @@ async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueu
     for definition in cpu_app.queue.registry:
         queue.registry.add(definition)
     worker = await run_worker(queue)
-    await (await queue.enqueue(cpu_app.square.message(0))).result(timeout=30)
+    await (await queue.enqueue(cpu_app.square.message(0))).result(timeout=60)
     began = time.monotonic()
     handles = await queue.enqueue_many([cpu_app.square.message(n) for n in range(1000)])
     assert [await handle.result(timeout=60) for handle in handles] == [n * n for n in range(1000)]
@@ -330,7 +330,7 @@ async def test_a_thousand_short_tasks_share_a_few_processes(make_queue: MakeQueu
 async def test_an_idle_process_ends(queue: TaskQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_executor, "_IDLE_SECONDS", 0.1)
     worker = await run_worker(queue)
-    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=30)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=60)
     await until(lambda: not is_there(pid), "it has ended")
     await until(lambda: worker.processes.pids == [], "it is known to have ended")
 
@@ -344,7 +344,7 @@ async def test_a_timeout_shorter_than_the_start_is_met_in_the_end(queue: TaskQue
 
 async def test_a_draining_worker_ends_its_processes(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
-    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=30)
+    pid = await (await queue.enqueue(cpu_app.where.message())).result(timeout=60)
     worker.drain()
     await until(lambda: worker.health.stopped, "it has drained")
     assert not is_there(pid)
@@ -362,13 +362,13 @@ def start(queue: TaskQueue) -> Iterator[Start]:
 async def test_sigterm_hands_back_tasks_that_outlast_the_grace_period(queue: TaskQueue, start: Start) -> None:
     worker = start(TASKFLEET_WORKERS__SHUTDOWN_GRACE_PERIOD="6")
     short, long = await queue.enqueue_many([cpu_app.nap.message(0.5, "short"), cpu_app.nap.message(60.0, "long")])
-    await until(lambda: _both(queue, "short", "long"), "both run", seconds=30)
+    await until(lambda: _both(queue, "short", "long"), "both run", seconds=60)
     pids = await ledger(queue, "short") + await ledger(queue, "long")
     worker.send_signal(signal.SIGTERM)
     # A supervisor that signals every process of the service must not cost a task its grace period.
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 30) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
     assert await short.result(timeout=1) == "done"
     assert await long.status() == "ready"
     stats = await queue.queue_stats("default")
@@ -384,7 +384,7 @@ async def _both(queue: TaskQueue, *notes: str) -> bool:
 async def test_processes_end_with_a_killed_worker(queue: TaskQueue, start: Start, busy: str) -> None:
     worker = start()
     (warm,) = await queue.enqueue_many([cpu_app.nap.message(0.0, "a")])
-    await warm.result(timeout=30)
+    await warm.result(timeout=60)
     (pid,) = await ledger(queue, "a")
     await queue.enqueue_many([cpu_app.nap.message(60.0, "b") if busy == "sleeping" else cpu_app.backtrack.message()])
     await until(lambda: _in_flight(queue, 1), "it works")
@@ -484,13 +484,13 @@ def test_a_function_of_the_main_file_is_an_error_when_a_worker_starts(tmp_path: 
 async def test_a_result_of_any_size_costs_the_worker_no_memory(queue: TaskQueue, run_worker: RunWorker) -> None:
     worker = await run_worker(queue)
     first = await queue.enqueue(cpu_app.of_size.message(10))
-    assert await first.result(timeout=30) == bytes(10)
+    assert await first.result(timeout=60) == bytes(10)
     (pid,) = worker.processes.pids
     for size, problem in ((2_000_000, "more than max_result_bytes=1048576"), (100_000_000, "more than 16777216 of")):
         handle = await queue.enqueue(cpu_app.of_size.message(size))
         tracemalloc.start()
         with pytest.raises(TaskExecutionError, match=problem):
-            await handle.result(timeout=30)
+            await handle.result(timeout=60)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 20_000_000

@@ -43,13 +43,13 @@ async def finished(queue: TaskQueue, count: int) -> bool:
 async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start: Start) -> None:
     handles = await shared.enqueue_many([message("note", n, 0.01) for n in range(400)])
     victim = start("--concurrency", "4")
-    await until(lambda: ledger(shared), "the victim works", seconds=30)
+    await until(lambda: ledger(shared), "the victim works", seconds=60)
     victim.kill()
-    victim.wait(5)
+    victim.wait(60)
     held = (await shared.queue_stats("default")).in_flight
     start("--concurrency", "50")
     await until(lambda: finished(shared, 400), "all have ended", seconds=60)
-    assert sorted([await handle.result(timeout=5) for handle in handles]) == list(range(400))
+    assert sorted([await handle.result(timeout=60) for handle in handles]) == list(range(400))
     executions = Counter(n for n, _, _ in await ledger(shared))
     assert set(executions) == set(range(400))
     repeated = [n for n, count in executions.items() if count > 1]
@@ -60,9 +60,9 @@ async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start:
 async def test_sigterm_drains_and_exits_with_success(shared: TaskQueue, start: Start) -> None:
     handles = await shared.enqueue_many([message("note", n, 0.3) for n in range(30)])
     worker = start("--concurrency", "5")
-    await until(lambda: ledger(shared), "it works", seconds=30)
+    await until(lambda: ledger(shared), "it works", seconds=60)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     stats = await shared.queue_stats("default")
     assert stats.in_flight == 0
     assert stats.ready + stats.finished_total == 30
@@ -74,13 +74,13 @@ async def test_sigterm_drains_and_exits_with_success(shared: TaskQueue, start: S
 async def test_a_second_sigterm_ends_at_once_and_loses_nothing(shared: TaskQueue, start: Start) -> None:
     (handle,) = await shared.enqueue_many([message("note", 1, 60.0)])
     worker = start()
-    await until(lambda: ledger(shared), "it works", seconds=30)
+    await until(lambda: ledger(shared), "it works", seconds=60)
     worker.send_signal(signal.SIGTERM)
     await until(lambda: _state(shared, "draining"), "it drains")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 1  # the task takes a minute, and the grace period half of one
     start()
-    await until(lambda: _entries(shared, 2), "another worker runs it", seconds=30)
+    await until(lambda: _entries(shared, 2), "another worker runs it", seconds=60)
     assert [delivery for _, _, delivery in await ledger(shared)] == [1, 2]
     assert await handle.status() == "running"
 
@@ -96,14 +96,14 @@ async def _state(queue: TaskQueue, state: str) -> bool:
 async def test_a_frozen_worker_cannot_record_a_task_that_another_has_done(shared: TaskQueue, start: Start) -> None:
     (handle,) = await shared.enqueue_many([message("note", 7, 3.0)])
     frozen = start()
-    await until(lambda: ledger(shared), "it works", seconds=30)
+    await until(lambda: ledger(shared), "it works", seconds=60)
     frozen.send_signal(signal.SIGSTOP)
     start()
-    await until(lambda: _entries(shared, 2), "another worker has taken over", seconds=30)
+    await until(lambda: _entries(shared, 2), "another worker has taken over", seconds=60)
     frozen.send_signal(signal.SIGCONT)
-    assert await handle.result(timeout=30) == 7
+    assert await handle.result(timeout=60) == 7
     frozen.send_signal(signal.SIGTERM)
-    _, errors = await asyncio.to_thread(frozen.communicate, timeout=30)
+    _, errors = await asyncio.to_thread(frozen.communicate, timeout=60)
     assert frozen.returncode == 0
     assert b"taken from this worker" in errors or b"knows nothing" in errors
     stats = await shared.queue_stats("default")
@@ -118,24 +118,24 @@ async def test_several_processes_share_the_work_and_come_back_when_killed(shared
         workers = {worker.worker_id: worker.pid for worker in await shared.broker.workers()}
         return workers if set(workers) == ids else {}
 
-    before = await until(registered, "both are there", seconds=30)
+    before = await until(registered, "both are there", seconds=60)
     os.kill(before["pod/1"], signal.SIGKILL)
 
     async def replaced() -> bool:
         return (await registered()).get("pod/1", before["pod/1"]) != before["pod/1"]
 
-    await until(replaced, "the killed one was started again", seconds=40)
+    await until(replaced, "the killed one was started again", seconds=60)
     handles = await shared.enqueue_many([message("note", n) for n in range(20)])
     await until(lambda: finished(shared, 20), "all have ended")
-    assert [await handle.result(timeout=5) for handle in handles] == list(range(20))
+    assert [await handle.result(timeout=60) for handle in handles] == list(range(20))
     parent.send_signal(signal.SIGTERM)
-    assert parent.wait(30) == 0
+    assert parent.wait(60) == 0
 
 
 async def _probe(port: int, path: str) -> tuple[int, str]:
     def get() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -153,7 +153,7 @@ async def _answers(port: int, path: str, status: int) -> bool:
 async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) -> None:
     port = free_port()
     worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
-    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=30)
+    await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=60)
     await shared.enqueue_many([message("note", 1), message("block", 2.0)])
     await until(lambda: finished(shared, 1), "one has ended")
     assert (await _probe(port, "/livez"))[0] == 200
@@ -164,20 +164,20 @@ async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) 
     worker.send_signal(signal.SIGTERM)
     await until(lambda: _answers(port, "/readyz", 503), "a draining worker is not ready")
     assert "draining" in (await _probe(port, "/readyz"))[1]
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
 
 
 async def test_a_worker_waits_for_a_redis_that_is_down_at_start(start: Start) -> None:
     server, port = RedisServer(), free_port()
     worker = start("--probe-port", str(port), REDIS_URL=server.url)
-    await until(lambda: _answers(port, "/livez", 200), "it lives", seconds=30)
+    await until(lambda: _answers(port, "/livez", 200), "it lives", seconds=60)
     status, text = await _probe(port, "/readyz")
     assert status == 503
     assert f"no answer from Redis at 127.0.0.1:{server.port}" in text
     with server:
-        await until(lambda: _answers(port, "/readyz", 200), "it is ready once Redis is", seconds=20)
+        await until(lambda: _answers(port, "/readyz", 200), "it is ready once Redis is", seconds=60)
         worker.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait, 15) == 0
+        assert await asyncio.to_thread(worker.wait, 60) == 0
     _, errors = worker.communicate()
     first = next(line for line in errors.decode().splitlines() if "cannot reach" in line)
     assert f"cannot reach Redis at 127.0.0.1:{server.port}: connection refused; start it, or set REDIS_URL" in first
@@ -186,12 +186,12 @@ async def test_a_worker_waits_for_a_redis_that_is_down_at_start(start: Start) ->
 
 async def test_a_worker_process_lets_schedules_tick_unless_told_not_to(shared: TaskQueue, start: Start) -> None:
     start(TASK_QUEUE_SCHEDULER="false")
-    await until(lambda: shared.broker.workers(), "the worker runs", seconds=30)
+    await until(lambda: shared.broker.workers(), "the worker runs", seconds=60)
     await shared.add_schedule(name="s", schedule="* * * * * *", task=message("note", 7).task.name, args=[7])
     await asyncio.sleep(1.5)
     assert await ledger(shared) == []
     start(TASK_QUEUE_SCHEDULER="true")
-    await until(lambda: ledger(shared), "it has run", seconds=30)
+    await until(lambda: ledger(shared), "it has run", seconds=60)
     assert (await ledger(shared))[0] == (7, 1, 1)
 
 
@@ -214,7 +214,7 @@ async def test_the_environment_stands_over_an_application_that_only_says_where_r
         async def slots() -> bool:
             return [info.slots for info in await shared.broker.workers()] == [3]
 
-        await until(running, "it runs", seconds=30)
+        await until(running, "it runs", seconds=60)
         await until(slots, "it reports its slots")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0

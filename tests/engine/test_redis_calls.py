@@ -142,7 +142,7 @@ async def test_tasks_claimed_by_a_call_without_a_reply_go_back_at_once(queue: Ta
     broker.client.pop_and_run = losing_pop  # type: ignore[method-assign]
     worker = await run_worker(queue)
     handle = await task.enqueue()
-    assert await handle.result(timeout=10) == (1, 2)  # well within its lease of 30 s
+    assert await handle.result(timeout=25) == (1, 2)  # well within its lease of 30 s
     assert lost == 1
     assert worker.tally.lost_acks == 0
 
@@ -294,7 +294,7 @@ async def test_tasks_that_are_not_short_are_claimed_once_each(queue: TaskQueue, 
 
     await run_worker(queue, concurrency=4)
     handles = await queue.enqueue_many([nap.message() for _ in range(60)])
-    assert [await handle.result(timeout=20) for handle in handles] == [1] * 60
+    assert [await handle.result(timeout=25) for handle in handles] == [1] * 60
 
 
 async def test_the_turns_that_are_over_are_cleared_a_few_with_each_claim(queue: TaskQueue) -> None:

@@ -59,7 +59,7 @@ async def test_the_arguments_of_a_resource_become_the_types_of_the_task(
     )
     await queue.start_scheduler()
     await run_worker(queue)
-    await asyncio.wait_for(done.wait(), 20)
+    await asyncio.wait_for(done.wait(), 60)
     moment = dt.datetime(2026, 11, 25, 10, tzinfo=dt.UTC)
     assert got == [dt.date(2026, 11, 25), 3.0, Deep(count=2, when=moment), ("a", "b")]
     assert type(got[1]) is float

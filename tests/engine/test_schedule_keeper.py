@@ -114,7 +114,7 @@ async def kept(queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def test_a_refused_write_is_made_when_this_process_leads_again(kept: Kept) -> None:
     kept.api.leads = False
     kept.ensure("default")
-    await asyncio.wait_for(kept.api.refused.wait(), 20)
+    await asyncio.wait_for(kept.api.refused.wait(), 60)
     assert await kept.there() == []
     kept.api.leads = True
     await kept.are_at("default")
@@ -127,7 +127,7 @@ async def test_a_refused_removal_at_deletion_is_made_later(kept: Kept) -> None:
     kept.store.remove("TaskQueue", kept.store.queues[KEY])
     kept.api.leads = False
     kept.keeper.drop(KEY, gone=True)
-    await asyncio.wait_for(kept.api.refused.wait(), 20)
+    await asyncio.wait_for(kept.api.refused.wait(), 60)
     await kept.are_at("default")
     kept.api.leads = True
     await kept.are_at()

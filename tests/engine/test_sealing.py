@@ -87,23 +87,23 @@ async def test_every_ending_goes_through_the_seal(
     expired = await work.options(expires=0.001).enqueue("too late")
     await asyncio.sleep(0.01)
     await run_worker(queue)
-    assert await (await work.enqueue("x" * 500)).result(timeout=10) == "x" * 1000
+    assert await (await work.enqueue("x" * 500)).result(timeout=25) == "x" * 1000
     assert [
-        await handle.result(timeout=10) for handle in await queue.enqueue_many([work.message("a"), work.message("b")])
+        await handle.result(timeout=25) for handle in await queue.enqueue_many([work.message("a"), work.message("b")])
     ] == ["aa", "bb"]
     assert await later.cancel()
     with pytest.raises(TaskCancelledError):
-        await later.result(timeout=10)
+        await later.result(timeout=25)
     with pytest.raises(TaskExecutionError, match="expired before it ran"):
-        await expired.result(timeout=10)
+        await expired.result(timeout=25)
     running = await work.enqueue("wait")
     await until(lambda: _is(running, "running"), "it runs")
     assert await running.cancel()
     with pytest.raises(TaskCancelledError):
-        await running.result(timeout=10)
+        await running.result(timeout=25)
     failed = await work.enqueue("fail")
     with pytest.raises(TaskExecutionError, match="a secret reason"):
-        await failed.result(timeout=10)
+        await failed.result(timeout=25)
     letter = await the_dead_letter(queue)
     assert (letter.task, letter.reason, letter.error) == ("work", "exception", "ValueError: a secret reason")
     assert await queue.requeue_dead("default") == 1
@@ -125,7 +125,7 @@ async def test_nothing_of_an_encrypted_task_stands_in_redis(make_queue: MakeQueu
 
     waiting = await payroll.options(delay=60).enqueue("SECRET-ARGUMENT")
     await run_worker(queue)
-    assert await (await payroll.enqueue("SECRET-ARGUMENT")).result(timeout=10) == "SECRET-RESULT"
+    assert await (await payroll.enqueue("SECRET-ARGUMENT")).result(timeout=25) == "SECRET-RESULT"
     await payroll.enqueue("SECRET-OTHER-ARGUMENT")
     assert (await the_dead_letter(queue)).error == "ValueError: SECRET-ERROR"
     stored = await everything_stored(queue)
@@ -161,7 +161,7 @@ async def test_an_unsigned_task_never_runs_and_never_loops(
     forged = await define(other).enqueue("forged " * 20)
     good = await work.enqueue("good")
     worker = await run_worker(queue)
-    assert await good.result(timeout=10) == "goodgood"
+    assert await good.result(timeout=25) == "goodgood"
     letter = await the_dead_letter(queue)
     assert (letter.id, letter.task, letter.state, letter.reason) == (forged.id, "?", "dead", "bad_signature")
     assert letter.deliveries == 1
@@ -204,18 +204,18 @@ async def test_forged_results_are_refused(
     work = define(queue)
     await run_worker(queue)
     one, two = await work.enqueue("one"), await work.enqueue("two")
-    assert (await one.result(timeout=10), await two.result(timeout=10)) == ("oneone", "twotwo")
+    assert (await one.result(timeout=25), await two.result(timeout=25)) == ("oneone", "twotwo")
     redis, names = queue.broker.client.redis, queue.broker.keys_of("default")
     # The result of another task.
     await redis.set(names.result(one.id), await redis.get(names.result(two.id)))
     with pytest.raises(BadSignatureError, match=f"task {one.id}: the result .*belongs elsewhere"):
-        await one.result(timeout=10)
+        await one.result(timeout=25)
     with pytest.raises(BadSignatureError):
         await one.status()
     # A result without a seal.
     await redis.set(names.result(two.id), result_record.pack_success(envelope.pack("forged")))
     with pytest.raises(BadSignatureError, match="the result is not signed"):
-        await two.result(timeout=10)
+        await two.result(timeout=25)
 
 
 @pytest.mark.orphans("it writes results as an attacker does")
@@ -224,7 +224,7 @@ async def test_a_garbage_result_is_a_typed_error(make_queue: MakeQueue, run_work
     work = define(queue)
     await run_worker(queue)
     handle = await work.enqueue("one")
-    await handle.result(timeout=10)
+    await handle.result(timeout=25)
     redis, key = queue.broker.client.redis, queue.broker.keys_of("default").result(handle.id)
     for garbage in (
         b"\xc1",
@@ -236,7 +236,7 @@ async def test_a_garbage_result_is_a_typed_error(make_queue: MakeQueue, run_work
     ):
         await redis.set(key, garbage)
         with pytest.raises(SerializationError, match=f"task {handle.id}: "):
-            await handle.result(timeout=10)
+            await handle.result(timeout=25)
 
 
 # Keys and steps.
@@ -251,16 +251,16 @@ async def test_tasks_and_results_survive_a_rotation(make_queue: MakeQueue, run_w
     of_before = await define(before).enqueue("before")
     work_during = define(during, ran)
     worker = await run_worker(during)
-    assert await during.handle(of_before.id).result(timeout=10) == "beforebefore"
+    assert await during.handle(of_before.id).result(timeout=25) == "beforebefore"
     # The new key sealed its result. A reader with only the old key refuses the result and does not misread it.
     with pytest.raises(BadSignatureError, match="is not among"):
-        await of_before.result(timeout=10)
+        await of_before.result(timeout=25)
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
     of_during = await work_during.enqueue("during")
     define(after, ran)
     await run_worker(after)
-    assert await of_during.result(timeout=10) == "duringduring"
+    assert await of_during.result(timeout=25) == "duringduring"
     late = await define(before).enqueue("late")
     letter = await the_dead_letter(after)
     assert (letter.id, letter.reason) == (late.id, "bad_signature")
@@ -276,7 +276,7 @@ async def test_a_worker_without_keys_runs_signed_or_compressed_tasks(
     await run_worker(plain)
     for options in (SIGNED, COMPRESSED, SIGNED | COMPRESSED):
         sender = make_queue(**options, sealing="write")
-        assert await (await define(sender).enqueue("x" * 300)).result(timeout=10) == "x" * 600
+        assert await (await define(sender).enqueue("x" * 300)).result(timeout=25) == "x" * 600
 
 
 # Limits.
@@ -295,11 +295,11 @@ async def test_limits_hold_for_stored_sizes(make_queue: MakeQueue, run_worker: R
     with pytest.raises(
         TaskExecutionError, match=r"task 'work': its result has 1\d\d\d bytes, more than max_result_bytes=1000"
     ):
-        await (await work.enqueue("x" * 600)).result(timeout=10)
+        await (await work.enqueue("x" * 600)).result(timeout=25)
     sent = await define(compressing).enqueue("x" * 2000)
     redis, names = plain.broker.client.redis, plain.broker.keys_of("default")
     with pytest.raises(TaskExecutionError, match="its result has"):  # the worker of this test does not compress
-        await sent.result(timeout=10)
+        await sent.result(timeout=25)
     assert len(await plain.dead_letters("default")) == 2
     await plain.purge_dead("default")
     # A payload that every reader would refuse is not sent.
@@ -322,7 +322,7 @@ async def test_compressed_results_are_within_the_limit_when_stored(
     queue = make_queue(compression="zstd", max_payload_bytes=1000, max_result_bytes=1000)
     work = define(queue)
     await run_worker(queue)
-    assert await (await work.enqueue("x" * 5000)).result(timeout=10) == "x" * 10_000
+    assert await (await work.enqueue("x" * 5000)).result(timeout=25) == "x" * 10_000
 
 
 async def test_a_bomb_is_a_dead_letter(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -368,9 +368,9 @@ async def test_results_are_passed_on_through_the_seal(
     add, total, _ = define_steps(queue)
     await run_worker(queue)
     handle = await queue.enqueue(chord([chain(add.message(n, 1), add.message(10)) for n in range(5)], total.message()))
-    assert await handle.result(timeout=15) == sum(n + 11 for n in range(5))
+    assert await handle.result(timeout=25) == sum(n + 11 for n in range(5))
     first = await add.enqueue(1, 1)
-    assert await (await add.options(after=[first]).enqueue(2, 2)).result(timeout=15) == 4
+    assert await (await add.options(after=[first]).enqueue(2, 2)).result(timeout=25) == 4
 
 
 @pytest.mark.parametrize("options", [SIGNED, ENCRYPTED], ids=["signed", "encrypted"])
@@ -390,7 +390,7 @@ async def test_a_failure_is_explained_to_all_that_come_after(
     queue.broker.client.run = run  # type: ignore[method-assign]
     handle = await queue.enqueue(chain(fail.message(1), add.message(1), total.message()))
     with pytest.raises(TaskCancelledError, match="SECRET-REASON"):
-        await handle.result(timeout=15)
+        await handle.result(timeout=25)
     (letter,) = await queue.dead_letters("default")
     assert letter.error == "ValueError: SECRET-REASON"
     assert len(seen) > 3
@@ -408,7 +408,7 @@ async def test_the_result_of_another_task_is_not_passed_on(
     add, _, _ = define_steps(queue)
     worker = await run_worker(queue)
     genuine = await add.enqueue(1_000_000, 0)
-    assert await genuine.result(timeout=15) == 1_000_000
+    assert await genuine.result(timeout=25) == 1_000_000
     record = await redis.get(names.result(genuine.id))
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
@@ -457,7 +457,7 @@ async def test_who_waits_for_a_replaced_task_learns_that_it_was(make_queue: Make
     unique = add.options(unique_key="one", unique_mode="replace", delay=600)
     first, second = await unique.enqueue(1, 1), await unique.enqueue(2, 2)
     with pytest.raises(TaskCancelledError, match="replaced by a newer task"):
-        await first.result(timeout=15)
+        await first.result(timeout=25)
     assert await second.status() == "delayed"
 
 
@@ -475,7 +475,7 @@ async def test_workflows_outlive_the_steps_to_sealing(
         define_steps(there)
         handle = await sender.enqueue(chord([add.message(1, 1), add.message(2, 2)], total.message()))
         worker = await run_worker(there)
-        assert await handle.result(timeout=15) == 6
+        assert await handle.result(timeout=25) == 6
         worker.drain()
         await until(lambda worker=worker: worker.health.stopped, "the worker has ended")  # type: ignore[misc]
 
@@ -506,9 +506,9 @@ async def test_tasks_that_a_schedule_adds_are_sealed(
     if "encryption_keys" in options:
         assert b"SECRET" not in await everything_stored(queue)
     with pytest.raises(TaskCancelledError, match="replaced by the next tick"):
-        await queue.handle(first.last_task_id).result(timeout=10)
+        await queue.handle(first.last_task_id).result(timeout=25)
     await run_worker(queue)
-    assert await queue.handle(second.last_task_id).result(timeout=10) == "SECRET" * 40
+    assert await queue.handle(second.last_task_id).result(timeout=25) == "SECRET" * 40
     await scheduler._broker.close()
 
 
@@ -618,7 +618,7 @@ async def test_a_record_of_one_kind_passes_for_no_other(
     await the_dead_letter(queue)
     error = msgpack.unpackb(await redis.hget(names.letter, failed.id), raw=True)[5]
     done = await work.enqueue("y")
-    assert await done.result(timeout=10) == "yy"
+    assert await done.result(timeout=25) == "yy"
     result = await redis.get(names.result(done.id))
     await queue.add_schedule(name="s", schedule="@daily", task=work, args=["scheduled"])
     spec = msgpack.unpackb(await redis.hget(names.schedules.specs, "s"), raw=True)
@@ -638,7 +638,7 @@ async def test_a_record_of_one_kind_passes_for_no_other(
         await redis.set(names.result(of), record)
         await redis.hdel(names.letter, of)
         with pytest.raises(BadSignatureError):
-            await queue.handle(of).result(timeout=10)
+            await queue.handle(of).result(timeout=25)
     # A result, and a schedule's call, in place of a task.
     for task_id, record in ((done.id, result), ("s", spec[4])):
         await push(queue, task_id, stamp() + record)
@@ -708,13 +708,13 @@ async def test_an_earlier_end_of_the_same_task_can_be_given_out_again(
     await run_worker(queue)
     await redis.zadd(names.delayed, {handle.id: 0})
     await redis.rpush(names.wake, 1)
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=25) == 1
     record = await redis.get(names.result(handle.id))
     await redis.delete(names.result(handle.id))
     await push(queue, handle.id, blob)
-    assert await handle.result(timeout=10) == 2
+    assert await handle.result(timeout=25) == 2
     await redis.set(names.result(handle.id), record)
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=25) == 1
 
 
 @pytest.mark.parametrize("option", ["signing_keys", "encryption_keys"])

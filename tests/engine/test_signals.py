@@ -38,7 +38,7 @@ async def two_that_work(queue: TaskQueue, start: Start, seconds: float) -> tuple
         known = await workers(queue)
         return list(known.values()) if len(known) == 2 and len(await ledger(queue)) == 2 else []
 
-    return parent, await until(both, "both run a task", seconds=30)
+    return parent, await until(both, "both run a task", seconds=60)
 
 
 def gone(pid: int) -> bool:
@@ -103,7 +103,7 @@ async def test_a_second_signal_ends_all_at_once_and_loses_nothing(
 async def test_a_signal_and_its_echo_are_one_request(shared: TaskQueue, start: Start) -> None:
     await shared.enqueue_many([message("note", 1, 1.0)])
     worker = start("tests.engine.app:queue")
-    await until(lambda: ledger(shared), "it works", seconds=30)
+    await until(lambda: ledger(shared), "it works", seconds=60)
     worker.send_signal(signal.SIGSTOP)  # so that it hears both together, however long this test takes between them
     worker.send_signal(signal.SIGINT)  # from the terminal
     worker.send_signal(signal.SIGTERM)  # from a parent that has received the terminal's signal too
@@ -122,7 +122,7 @@ async def test_one_process_that_is_ended_alone_is_started_again(shared: TaskQueu
         return len(now) == 2 and children[0] not in now
 
     now: set[int] = set()
-    await until(another, "another took its place", seconds=30)
+    await until(another, "another took its place", seconds=60)
     assert children[1] in now
     parent.send_signal(signal.SIGTERM)
     assert await ends(parent) == 0
@@ -131,7 +131,7 @@ async def test_one_process_that_is_ended_alone_is_started_again(shared: TaskQueu
 async def test_no_process_outlives_a_parent_that_was_killed(shared: TaskQueue, start: Start) -> None:
     parent, children = await two_that_work(shared, start, 1.0)
     parent.kill()
-    await until(lambda: all(map(gone, children)), "they drain and end", seconds=30)
+    await until(lambda: all(map(gone, children)), "they drain and end", seconds=60)
     stats = await shared.queue_stats("default")
     assert (stats.finished_total, stats.in_flight) == (2, 0)
 
@@ -157,7 +157,7 @@ async def test_nor_one_that_was_killed_while_they_start(shared: TaskQueue, start
     await asyncio.sleep(moment)  # at several moments of the start
     children |= descendants(parent.pid)
     parent.kill()
-    await until(lambda: all(map(gone, children)), "none is left", seconds=30)
+    await until(lambda: all(map(gone, children)), "none is left", seconds=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -167,7 +167,7 @@ async def test_a_signal_while_the_application_is_imported_is_heard(
 ) -> None:
     mark = tmp_path / "importing"
     worker = start("tests.engine.slow_app:queue", "--processes", processes, IMPORTING=str(mark))
-    await until(mark.exists, "it imports", seconds=30)
+    await until(mark.exists, "it imports", seconds=60)
     worker.send_signal(number)
     assert await ends(worker) in (0, 128 + number)  # the import takes a minute
 
@@ -189,13 +189,13 @@ async def test_also_by_the_first_process_of_a_container(shared: TaskQueue, tmp_p
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        await until(mark.exists, "it imports", seconds=30)
+        await until(mark.exists, "it imports", seconds=60)
         (inner,) = descendants(outer.pid)
         os.kill(inner, signal.SIGTERM)
         assert await ends(outer) in (0, 143)
     finally:
         outer.kill()
-        outer.wait(5)
+        outer.wait(60)
 
 
 async def test_a_signal_to_a_child_that_still_imports_ends_it(start: Start, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ async def test_a_signal_to_a_child_that_still_imports_ends_it(start: Start, tmp_
         environment=os.environ | {"IMPORTING": str(mark)},
         stderr=subprocess.DEVNULL,
     )
-    await until(mark.exists, "it imports", seconds=30)
+    await until(mark.exists, "it imports", seconds=60)
     child.drain()
     await until(lambda: child.ended() is not None, "it ends")
     assert child.ended() == 0

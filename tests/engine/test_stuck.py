@@ -48,14 +48,14 @@ async def test_a_swallowed_cancellation_keeps_its_slot_and_not_its_end(
     worker = await run_worker(queue, concurrency=4, notice=NOTICE)
     handle = await stubborn.enqueue()
     with pytest.raises(TaskTimeoutError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=25)
     assert await handle.status() == "failed"
     assert (len(worker.stopping), worker.slots.usable, len(worker.slots.running)) == (1, 3, 0)
     assert worker.heartbeat.fields().stuck == 1
     assert "taskfleet_stuck_slots 1.0" in exposition(metrics.WorkerCollector.of(worker))[0].decode()
     assert handle.id in caplog.text
     assert "cannot be stopped" in caplog.text
-    assert await (await quick.enqueue()).result(timeout=10) == 1
+    assert await (await quick.enqueue()).result(timeout=25) == 1
     assert worker.health.alive
     release.set()
     await until(lambda: worker.slots.usable == 4, "the slot is back")
@@ -76,8 +76,8 @@ async def test_a_handler_that_swallows_once_is_asked_again(queue: TaskQueue, run
 
     worker = await run_worker(queue, notice=NOTICE)
     with pytest.raises(TaskTimeoutError):
-        await (await once.enqueue()).result(timeout=10)
-    await asyncio.wait_for(ended.wait(), 10)
+        await (await once.enqueue()).result(timeout=25)
+    await asyncio.wait_for(ended.wait(), 25)
     await until(lambda: worker.slots.usable == worker.slots.total, "its slot is free")
     assert not len(worker.stopping)
 
@@ -92,7 +92,7 @@ async def test_a_stuck_run_is_retried_and_both_may_go_on(queue: TaskQueue, run_w
         return current_task().attempt
 
     worker = await run_worker(queue, notice=NOTICE)
-    assert await (await at_first.enqueue()).result(timeout=10) == 2
+    assert await (await at_first.enqueue()).result(timeout=25) == 2
     assert len(worker.stopping) == 1
     release.set()
     await until(lambda: not len(worker.stopping), "it has ended")
@@ -135,9 +135,9 @@ async def test_threads_in_c_leave_threads_for_the_other_slots(queue: TaskQueue, 
     worker = await run_worker(queue, concurrency=4, notice=NOTICE)
     blocked = [await in_c.enqueue()]
     with pytest.raises(TaskTimeoutError):
-        await blocked[0].result(timeout=10)
+        await blocked[0].result(timeout=25)
     for handle in [await quick.enqueue() for _ in range(4)]:
-        await handle.result(timeout=10)
+        await handle.result(timeout=25)
     assert attempts == [1] * 4
     assert worker.slots.usable == 3
     release.set()
@@ -160,7 +160,7 @@ async def test_a_thread_that_swallows_its_interruption_is_interrupted_again(
 
     worker = await run_worker(queue, notice=NOTICE)
     with pytest.raises(TaskTimeoutError):
-        await (await swallows.enqueue()).result(timeout=10)
+        await (await swallows.enqueue()).result(timeout=25)
     await until(lambda: len(swallowed) == 2, "it was interrupted twice")
     await until(lambda: not worker.slots.running and worker.slots.usable == worker.slots.total, "its slot is free")
 
@@ -180,11 +180,11 @@ async def test_threads_are_used_again_and_survive_their_interruptions(queue: Tas
     await run_worker(queue, concurrency=2, notice=5.0)
     for _ in range(20):
         with pytest.raises(TaskTimeoutError):
-            await (await slow.enqueue()).result(timeout=10)
-        await (await quick.enqueue()).result(timeout=10)
+            await (await slow.enqueue()).result(timeout=25)
+        await (await quick.enqueue()).result(timeout=25)
     names.clear()
     for _ in range(20):
-        await (await quick.enqueue()).result(timeout=10)
+        await (await quick.enqueue()).result(timeout=25)
     assert len(names) <= 2
 
 
@@ -201,7 +201,7 @@ async def test_a_stuck_batch_gives_its_items_up(queue: TaskQueue, run_worker: Ru
 
     worker = await run_worker(queue, notice=NOTICE)
     handles = await queue.enqueue_many([many.message(n) for n in range(2)])
-    assert [await handle.result(timeout=10) for handle in handles] == [0, 1]
+    assert [await handle.result(timeout=25) for handle in handles] == [0, 1]
     assert runs == [[1, 1], [2, 2]]
     release.set()
     await until(lambda: not len(worker.stopping), "it has ended")
@@ -244,7 +244,7 @@ async def test_stuck_code_around_a_handler_keeps_its_slot_too(make_queue: MakeQu
     worker = await run_worker(queue, notice=NOTICE)
     for task in (plain, depends):
         with pytest.raises(TaskTimeoutError):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=25)
     assert len(worker.stopping) == 2
     release.set()
     _held_back.set()
@@ -263,7 +263,7 @@ async def test_a_worker_with_too_many_of_them_is_unhealthy_and_leaves(
     worker = Worker(queue, concurrency=4, notice=NOTICE)
     running = asyncio.create_task(worker.run())
     await queue.enqueue_many([stubborn.message() for _ in range(3)])
-    await asyncio.wait_for(running, 15)
+    await asyncio.wait_for(running, 60)
     assert "3 of 4 slots" in worker.health.unhealthy
     assert not worker.health.ready
     assert "is unhealthy and leaves" in caplog.text
@@ -304,7 +304,7 @@ async def test_a_stuck_handler_can_be_cancelled_at_the_end_of_its_loop(queue: Ta
     worker = Worker(queue, concurrency=1, notice=NOTICE)
     running = asyncio.create_task(worker.run())
     await stubborn.enqueue()
-    await asyncio.wait_for(running, 15)
+    await asyncio.wait_for(running, 60)
     (task,) = worker.stopping._stuck
     task.cancel()  # as asyncio.run() does with all remaining tasks
     release.set()
@@ -345,7 +345,7 @@ async def test_a_process_ends_in_spite_of_a_handler_that_does_not(shared: TaskQu
     (handle,) = await shared.enqueue_many([_message("stubborn")])
     await until(lambda: _in_flight(shared), "it runs")
     process.send_signal(signal.SIGTERM)
-    _, log = await asyncio.to_thread(process.communicate, timeout=25)
+    _, log = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0
     assert b"1 handlers could not be stopped" in log
     assert b"nothing held" not in log
@@ -358,9 +358,9 @@ async def test_a_process_ends_in_spite_of_threads_and_tasks_left_in_it(
 ) -> None:
     process = start()
     (handle,) = await shared.enqueue_many([_message(name, *args)])
-    assert await handle.result(timeout=20) == "done"
+    assert await handle.result(timeout=25) == "done"
     process.send_signal(signal.SIGTERM)
-    await asyncio.to_thread(process.communicate, timeout=40)
+    await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0
 
 
@@ -371,7 +371,7 @@ async def test_a_process_whose_slots_are_lost_ends_with_an_error(shared: TaskQue
     for handle in handles:
         with pytest.raises(TaskExecutionError):
             await handle.result(timeout=25)
-    _, log = await asyncio.to_thread(process.communicate, timeout=25)
+    _, log = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 1
     assert b"is unhealthy and leaves" in log
     assert b"2 handlers could not be stopped" in log
@@ -386,7 +386,7 @@ async def test_an_unhealthy_worker_says_so_to_its_probe(shared: TaskQueue) -> No
 
     def status() -> int:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{probes.port}/livez", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{probes.port}/livez", timeout=60) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -74,15 +74,15 @@ def test_a_plain_program_enqueues_and_waits_for_results(make_queue: MakeQueue) -
     try:
         assert started.wait(30)
         handle = add.enqueue_sync(1, b=2)
-        assert handle.result_sync(timeout=10) == 3
+        assert handle.result_sync(timeout=25) == 3
         assert handle.status_sync() == "succeeded"
-        assert add.options(delay=0.05).enqueue_sync(2, 3).result_sync(timeout=10) == 5
-        assert queue.enqueue_sync(add.message(3, 4)).result_sync(10) == 7
-        assert queue.enqueue_sync(Exclaim(text="hi")).result_sync(10) == "HI"
-        assert queue.schedule_sync(Exclaim(text="later"), delay=0.05).result_sync(10) == "LATER"
+        assert add.options(delay=0.05).enqueue_sync(2, 3).result_sync(timeout=25) == 5
+        assert queue.enqueue_sync(add.message(3, 4)).result_sync(25) == 7
+        assert queue.enqueue_sync(Exclaim(text="hi")).result_sync(25) == "HI"
+        assert queue.schedule_sync(Exclaim(text="later"), delay=0.05).result_sync(25) == "LATER"
         many = queue.enqueue_many_sync([add.message(n, n) for n in range(100)])
-        assert [each.result_sync(10) for each in many] == [2 * n for n in range(100)]
-        assert queue.handle(handle.id).result_sync(10) == 3
+        assert [each.result_sync(25) for each in many] == [2 * n for n in range(100)]
+        assert queue.handle(handle.id).result_sync(25) == 3
     finally:
         stop.set()
         worker.join(20)
@@ -108,7 +108,7 @@ async def test_errors_are_the_same_typed_ones(make_queue: MakeQueue, run_worker:
         with pytest.raises(QueueFullError):
             fail.options(queue="small").enqueue_sync(2)
         with pytest.raises(TaskExecutionError, match="bad 7") as failed:
-            fail.enqueue_sync(7).result_sync(timeout=10)
+            fail.enqueue_sync(7).result_sync(timeout=25)
         assert "raise ValueError" in failed.value.traceback
         asleep = sleep.enqueue_sync()
         with pytest.raises(TaskTimeoutError) as late:
@@ -116,7 +116,7 @@ async def test_errors_are_the_same_typed_ones(make_queue: MakeQueue, run_worker:
         assert (late.value.task_id, late.value.timeout_seconds) == (asleep.id, 0.1)
         assert asleep.cancel_sync() is True
         with pytest.raises(TaskCancelledError):
-            asleep.result_sync(timeout=10)
+            asleep.result_sync(timeout=25)
         unknown = queue.handle("0123456789abcdef1")
         assert unknown.status_sync() == "unknown"
         assert unknown.cancel_sync() is False
@@ -186,7 +186,7 @@ async def test_calls_of_many_threads_travel_together(queue: TaskQueue) -> None:
     barrier = threading.Barrier(threads)
 
     def produce(thread: int) -> list[str]:
-        barrier.wait(30)
+        barrier.wait(60)
         return [nothing.enqueue_sync(thread, n).id for n in range(each)]
 
     before = await calls()
@@ -219,7 +219,7 @@ async def test_middleware_sees_the_callers_context(make_queue: MakeQueue, run_wo
     await run_worker(queue)
     trace.set("abc")  # asyncio.to_thread copies the context
     handle = await asyncio.to_thread(headers.enqueue_sync)
-    assert await handle.result(timeout=10) == {"trace": "abc"}
+    assert await handle.result(timeout=25) == {"trace": "abc"}
 
 
 async def test_workflows_are_sent_and_waited_for(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -229,14 +229,14 @@ async def test_workflows_are_sent_and_waited_for(queue: TaskQueue, run_worker: R
 
     def produce() -> None:
         end = queue.enqueue_sync(chain(add.message(1, 2), add.message(3), add.message(4)))
-        assert end.result_sync(timeout=10) == 10
+        assert end.result_sync(timeout=25) == 10
         both = queue.enqueue_sync(group(add.message(1, 2), add.message(3, 4)))
-        assert both.result_sync(timeout=10) == [3, 7]
+        assert both.result_sync(timeout=25) == [3, 7]
         assert both.statuses_sync() == ["succeeded", "succeeded"]
         assert both.cancel_sync() is False
         # After a task known only by its id, which is looked up with the connections of the call.
         after = add.options(after=[queue.handle(end.id)]).enqueue_sync(5, 6)
-        assert after.result_sync(timeout=10) == 11
+        assert after.result_sync(timeout=25) == 11
 
     await run_worker(queue)
     await asyncio.to_thread(produce)

@@ -54,7 +54,7 @@ async def goes_round(queue: TaskQueue, run_worker: RunWorker) -> None:
 
     worker = await run_worker(queue, queues=list(QUEUES))
     handles = [await double.options(queue=name, delay=n / 10).enqueue(n) for n, name in enumerate(QUEUES)]
-    assert [await handle.result(timeout=30) for handle in handles] == [0, 2, 4, 6, 8]
+    assert [await handle.result(timeout=60) for handle in handles] == [0, 2, 4, 6, 8]
     await fail.options(queue="mail").enqueue()
     await until(lambda: _dead(queue), "the failed task is dead")
     metrics = await queue.get_metrics()
@@ -96,7 +96,7 @@ async def survives(queue: TaskQueue, run_worker: RunWorker, disturb: Any, *, tas
         later.append(await _patient(lambda n=n: note.options(queue=QUEUES[n % 5]).enqueue(n)))
         await asyncio.sleep(0.02)
     await disturbance
-    results = [await _patient(lambda handle=handle: handle.result(timeout=30)) for handle in (*first, *later)]
+    results = [await _patient(lambda handle=handle: handle.result(timeout=60)) for handle in (*first, *later)]
     assert results == list(range(tasks + 50))
     metrics = await queue.get_metrics()
     taken_over = sum(
@@ -223,7 +223,7 @@ async def test_a_worker_of_a_cluster_is_called_for_every_queue(
     await asyncio.sleep(0.3)  # the worker has checked all queues, and waits
     for name in QUEUES:
         began = asyncio.get_running_loop().time()
-        assert await (await task.options(queue=name).enqueue()).result(timeout=5) - began < 1.0
+        assert await (await task.options(queue=name).enqueue()).result(timeout=60) - began < 1.0
 
 
 async def test_work_survives_slots_that_move(cluster: RedisCluster, connect: Any, run_worker: RunWorker) -> None:

@@ -55,14 +55,14 @@ def start_worker(queue: TaskQueue) -> Iterator[Start]:
     yield start
     for process in started:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 async def test_a_worker_holds_so_many_bytes_for_each_slot_and_no_more(queue: TaskQueue, start_worker: Start) -> None:
     slots, tasks = 64, 400
     small = await queue.enqueue(app.mirror.message(b"first"))
     pid = start_worker(slots)
-    assert await small.result(timeout=30) == b"first"
+    assert await small.result(timeout=60) == b"first"
     before = highest_mb(pid)
     data = os.urandom(MB)
     # All tasks of a round end at the same time.
