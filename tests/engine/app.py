@@ -1,13 +1,19 @@
-"""An application for workers in separate processes. Every execution is noted outside the queue's keys."""
+"""An application for workers in separate processes. Every execution is noted outside the queue's keys.
+
+Its leases are longer than a busy machine stands still. A test that waits for their end brings it about
+(`white_box.end_leases`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+import redis
+
 from taskfleet import TaskQueue, current_task
 
-queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 30}])
 
 
 async def _note(what: str) -> None:
@@ -31,12 +37,15 @@ async def hold(n: int) -> int:
 
 
 async def release(shared: TaskQueue) -> None:
-    await shared.broker.client.redis.set(f"{shared.broker.prefix}:released", 1, ex=120)
+    await shared.broker.client.redis.set(f"{shared.broker.prefix}:released", 1, ex=300)
 
 
 @queue.task(max_retries=0)
-def block(seconds: float) -> str:
-    time.sleep(seconds)
+def block() -> str:
+    """Blocks its thread until the test has released it: `release`."""
+    with redis.Redis.from_url(queue.url) as client:
+        while not client.exists(f"{queue.broker.prefix}:released"):
+            time.sleep(0.02)
     return "done"
 
 

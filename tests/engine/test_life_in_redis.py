@@ -19,6 +19,7 @@ from taskfleet.protocol import attempt_errors, dead_record
 from taskfleet.protocol.introductions import AGAIN_SECONDS, KEPT_SECONDS
 from taskfleet.redis import acl
 from tests.engine.conftest import MakeQueue, until
+from tests.support import white_box
 from tests.support.processes import Start, python_processes
 from tests.support.redis_server import RedisServer
 from tests.support.white_box import RawWorker
@@ -55,6 +56,7 @@ async def test_a_killed_worker_is_named_by_the_attempt_that_it_ended(shared: Tas
     assert f"-{victim.pid}-" in before.worker
     victim.kill()
     victim.wait(60)
+    await white_box.end_leases(shared)
 
     async def lost() -> TaskInfo | None:
         await RawWorker(shared, "another").step(0)

@@ -9,12 +9,15 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskfleet import TaskQueue
+from tests.engine import app
 from tests.engine.conftest import until
+from tests.support import white_box
 from tests.support.processes import Start, python_processes
 from tests.support.redis_server import RedisServer, free_port
 
@@ -26,8 +29,6 @@ def start(shared: TaskQueue) -> Iterator[Start]:
 
 
 def message(name: str, *args: Any) -> Any:
-    from tests.engine import app
-
     return getattr(app, name).message(*args)
 
 
@@ -47,6 +48,7 @@ async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start:
     victim.kill()
     victim.wait(60)
     held = (await shared.queue_stats("default")).in_flight
+    await white_box.end_leases(shared)
     start("--concurrency", "50")
     await until(lambda: finished(shared, 400), "all have ended", seconds=60)
     assert sorted([await handle.result(timeout=60) for handle in handles]) == list(range(400))
@@ -58,16 +60,16 @@ async def test_nothing_is_lost_when_a_worker_is_killed(shared: TaskQueue, start:
 
 
 async def test_sigterm_drains_and_exits_with_success(shared: TaskQueue, start: Start) -> None:
-    handles = await shared.enqueue_many([message("note", n, 0.3) for n in range(30)])
+    handles = await shared.enqueue_many([message("hold", n) for n in range(30)])
     worker = start("--concurrency", "5")
-    await until(lambda: ledger(shared), "it works", seconds=60)
+    await until(lambda: _entries(shared, 5), "it works in all its slots", seconds=60)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0
+    await until(lambda: _state(shared, "draining"), "it drains")
+    await app.release(shared)
+    assert await asyncio.to_thread(worker.wait, 60) == 0
     stats = await shared.queue_stats("default")
-    assert stats.in_flight == 0
-    assert stats.ready + stats.finished_total == 30
-    assert stats.ready > 0
-    assert await handles[0].result(timeout=1) == 0
+    assert (stats.finished_total, stats.in_flight, stats.ready) == (5, 0, 25)
+    assert await handles[0].result(timeout=60) == 0
     assert await shared.broker.workers() == []
 
 
@@ -79,6 +81,7 @@ async def test_a_second_sigterm_ends_at_once_and_loses_nothing(shared: TaskQueue
     await until(lambda: _state(shared, "draining"), "it drains")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 1  # the task takes a minute, and the grace period half of one
+    await white_box.end_leases(shared)
     start()
     await until(lambda: _entries(shared, 2), "another worker runs it", seconds=60)
     assert [delivery for _, _, delivery in await ledger(shared)] == [1, 2]
@@ -89,19 +92,26 @@ async def _entries(queue: TaskQueue, count: int) -> bool:
     return len(await ledger(queue)) >= count
 
 
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 async def _state(queue: TaskQueue, state: str) -> bool:
     return any(worker.state == state for worker in await queue.broker.workers())
 
 
 async def test_a_frozen_worker_cannot_record_a_task_that_another_has_done(shared: TaskQueue, start: Start) -> None:
-    (handle,) = await shared.enqueue_many([message("note", 7, 3.0)])
+    (handle,) = await shared.enqueue_many([message("hold", 7)])
     frozen = start()
     await until(lambda: ledger(shared), "it works", seconds=60)
     frozen.send_signal(signal.SIGSTOP)
+    await until(lambda: _is_stopped(frozen.pid), "it renews no lease any more")
+    await white_box.end_leases(shared)
     start()
     await until(lambda: _entries(shared, 2), "another worker has taken over", seconds=60)
-    frozen.send_signal(signal.SIGCONT)
+    await app.release(shared)
     assert await handle.result(timeout=60) == 7
+    frozen.send_signal(signal.SIGCONT)
     frozen.send_signal(signal.SIGTERM)
     _, errors = await asyncio.to_thread(frozen.communicate, timeout=60)
     assert frozen.returncode == 0
@@ -154,7 +164,7 @@ async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) 
     port = free_port()
     worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
     await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=60)
-    await shared.enqueue_many([message("note", 1), message("block", 2.0)])
+    await shared.enqueue_many([message("note", 1), message("block")])
     await until(lambda: finished(shared, 1), "one has ended")
     assert (await _probe(port, "/livez"))[0] == 200
     _, text = await _probe(port, "/metrics")
@@ -164,7 +174,8 @@ async def test_probes_answer_while_tasks_block(shared: TaskQueue, start: Start) 
     worker.send_signal(signal.SIGTERM)
     await until(lambda: _answers(port, "/readyz", 503), "a draining worker is not ready")
     assert "draining" in (await _probe(port, "/readyz"))[1]
-    assert worker.wait(60) == 0
+    await app.release(shared)
+    assert await asyncio.to_thread(worker.wait, 60) == 0
 
 
 async def test_a_worker_waits_for_a_redis_that_is_down_at_start(start: Start) -> None:

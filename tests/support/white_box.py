@@ -144,6 +144,18 @@ async def end_lease(queue: TaskQueue, task_id: str) -> None:
         assert await _redis(queue).zadd(_keys(queue).lease, {task_id: 1}, xx=True, ch=True)
 
 
+async def end_leases(queue: TaskQueue) -> None:
+    """Expire the leases of all running tasks, as time does for a worker that is gone."""
+    if isinstance(queue.broker, InMemoryBroker):
+        with queue.broker.store.queue("default") as model:
+            for task_id, _ in [*model.leases.items()]:
+                model.leases.add(task_id, 1)
+    else:
+        lease = _keys(queue).lease
+        for task_id in await _redis(queue).zrange(lease, 0, -1):
+            await _redis(queue).zadd(lease, {task_id: 1}, xx=True)
+
+
 async def left_behind(queue: TaskQueue, *names: str) -> dict[str, set[str]]:
     """The structures of workflows and keys that are not empty, by partition."""
     left: dict[str, set[str]] = {}
