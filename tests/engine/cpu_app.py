@@ -23,7 +23,7 @@ import pydantic
 
 from taskfleet import Retry, RetryLater, Task, TaskQueue, current_task
 
-queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 30}])
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 tenant.set("set up when imported")

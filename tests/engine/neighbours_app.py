@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from taskfleet import TaskQueue, current_task
 
-queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 5}])
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 30}])
 
 _kept: list[Any] = []
 

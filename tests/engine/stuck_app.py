@@ -8,11 +8,12 @@ import time
 
 from taskfleet import TaskQueue
 
-queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 2}])
+queue = TaskQueue.from_config(queues=[{"name": "default", "lease_seconds": 30}])
 
 
 @queue.task(timeout=None)
 async def stubborn() -> None:
+    await queue.broker.client.redis.set(f"{queue.broker.prefix}:stubborn", 1, ex=300)
     while True:
         with contextlib.suppress(BaseException):
             await asyncio.sleep(0.05)
