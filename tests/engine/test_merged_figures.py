@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -46,11 +47,13 @@ async def test_processes_are_merged_on_one_port_also_when_one_is_killed(shared: 
     await shared.enqueue_many([message("note", n, 0.02) for n in range(40)])
     await until(lambda: finished(shared, 40), "all have ended")
 
-    async def counted(name: str, least: float) -> dict[str, float]:
+    async def counted(least: float) -> dict[str, float]:
         found = await figures(port)
-        return found if found.get(name, 0.0) >= least else {}
+        names = "tasks_total", "task_wait_seconds_count", "task_run_seconds_count"
+        # A report may be made between the parts of one end.
+        return found if all(found.get(f"taskfleet_{name}", 0.0) >= least for name in names) else {}
 
-    first = await until(lambda: counted("taskfleet_tasks_total", 40), "all are told")
+    first = await until(lambda: counted(40), "all are told")
     assert first["taskfleet_tasks_total"] == 40
     assert first["taskfleet_task_run_seconds_count"] == first["taskfleet_task_wait_seconds_count"] == 40
     assert first["taskfleet_worker_slots"] == 4
@@ -71,7 +74,7 @@ async def test_processes_are_merged_on_one_port_also_when_one_is_killed(shared: 
     await until(lambda: _answers(port, "/readyz", 200), "both are ready again", seconds=60)
     await shared.enqueue_many([message("note", n, 0.02) for n in range(20)])
     await until(lambda: finished(shared, 60), "all have ended")
-    await until(lambda: counted("taskfleet_tasks_total", 60), "all are told")
+    await until(lambda: counted(60), "all are told")
     assert (await _probe(port, "/livez"))[0] == 200
     parent.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(parent.wait, 60) == 0
@@ -135,15 +138,18 @@ async def test_a_delayed_task_has_waited_since_it_was_due(shared: TaskQueue, sta
     port = free_port()
     worker = start("--probe-port", str(port), "--probe-host", "127.0.0.1")
     await until(lambda: _answers(port, "/readyz", 200), "it is ready", seconds=60)
+    began = time.monotonic()
     await shared.enqueue_many([app.note.options(delay=6).message(1)])
     await until(lambda: finished(shared, 1), "it has run")
+    since_sent = time.monotonic() - began
 
     async def counted() -> dict[str, float]:
         found = await figures(port)
         return found if found.get("taskfleet_task_wait_seconds_count") == 1 else {}
 
     found = await until(counted, "its wait is counted")
-    assert found["taskfleet_task_wait_seconds_sum"] < 5.0  # 6 and more since it was sent
+    # 6 s less than since it was sent, however late it ran.
+    assert found["taskfleet_task_wait_seconds_sum"] < since_sent - 5.0
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 60) == 0
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from taskfleet import __version__
-from tests.engine.conftest import MakeQueue
+from tests.engine.conftest import MakeQueue, until
 from tests.support.redis_server import RedisServer, free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -135,8 +135,12 @@ async def test_two_versions_of_the_library_share_a_queue(make_queue: MakeQueue, 
         await line_with(process.stderr, "1 slots")
         return process
 
+    async def registered() -> bool:
+        return {info.name for info in await queue.broker.workers()} == {"old", "new"}
+
     workers = [await worker("old", old), await worker("new", new)]
     try:
+        await until(registered, "both have sent a heartbeat, which comes after the line of the start", seconds=60)
         listed = {line.split()[0]: line for line in (await command("workers")).splitlines()}
         assert "99.0" in listed["new/0"]
         assert __version__ in listed["old/0"]
