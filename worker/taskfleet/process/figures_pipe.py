@@ -27,7 +27,7 @@ logger = showing.logger("taskfleet.worker")
 _EVERY_SECONDS = 1.0
 _SHARE = 50  # a report may take at most one part in so many of the time
 _MOST_BYTES = 16_000_000
-_JOIN_SECONDS = 1.0
+_JOIN_SECONDS = 5.0  # for the last report: on a busy machine both processes may stand still for a while
 
 
 @dataclass(frozen=True, slots=True)
