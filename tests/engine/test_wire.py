@@ -169,16 +169,20 @@ def message(channel: str, data: bytes) -> bytes:
 
 
 class Channel:
-    """Confirms subscriptions, and can speak to the last subscriber."""
+    """Confirms subscriptions, and can speak to the last subscriber. `asked` counts its pings, which it leaves to the
+    test."""
 
     def __init__(self) -> None:
         self.writer: asyncio.StreamWriter | None = None
+        self.asked = 0
 
     async def __call__(self, command: list[bytes], writer: asyncio.StreamWriter) -> None:
         if command[0] == b"SUBSCRIBE":
             self.writer = writer
             for n, name in enumerate(command[1:], start=1):
                 writer.write(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:%d\r\n" % (len(name), name, n))
+        elif command[0] == b"PING":
+            self.asked += 1
 
     def say(self, data: bytes) -> None:
         assert self.writer is not None
@@ -198,13 +202,11 @@ async def test_a_message_in_pieces_is_one_message_of_a_subscription_that_lives(
     monkeypatch.setattr(subscription_module, "_QUIET_SECONDS", 0.05)
     scripted.answer = channel = Channel()
     async with server.subscription(["a"], 5.0) as subscription:
-        next_one = asyncio.ensure_future(subscription.next(0.1))
-        assert channel.writer is not None
+        next_one = asyncio.ensure_future(subscription.next(60.0))
         whole = message("a", b"x" * 50)
-        for at in range(0, len(whole), 7):
-            channel.say(whole[at : at + 7])
-            await channel.writer.drain()
-            await asyncio.sleep(0.02)
+        for turn, at in enumerate(range(0, len(whole), 20), start=1):
+            await until(lambda turn=turn: channel.asked == turn, "it asks, since nothing has come for a while")
+            channel.say(whole[at : at + 20])  # its only answer
         assert await next_one == b"x" * 50
     assert scripted.connections == 1
 
