@@ -248,20 +248,21 @@ async def test_closing_the_queue_closes_the_connections_of_its_calls(make_queue:
     @queue.task
     async def nothing() -> None: ...
 
-    async def clients() -> int:
-        return len(await other.broker.client.redis.client_list())
+    async def clients() -> set[str]:
+        return {client["id"] for client in await other.broker.client.redis.client_list()}
 
     await other.health_check()
-    before = await clients()
+    before = await clients()  # among them may be some of earlier tests that are about to go
     await asyncio.to_thread(nothing.enqueue_sync)
-    assert await clients() > before
+    made = await clients() - before
+    assert made
     await queue.close()
-    await until(lambda: _equals(clients, before), "its connection is closed")
+
+    async def closed() -> bool:
+        return not made & await clients()
+
+    await until(closed, "its connection is closed")
     await asyncio.to_thread(nothing.enqueue_sync)  # and opens again at the next call
-
-
-async def _equals(count: Callable[[], Any], value: int) -> bool:
-    return bool(await count() == value)
 
 
 # Separate scripts, to test how they end.
@@ -349,14 +350,19 @@ async def test_calls_that_daemon_threads_are_sending_at_the_end_arrive(script: A
     process = script("""
         note.enqueue_sync("first")
         redis = __import__("redis").Redis.from_url(queue.url)
-        redis.client_pause(4000)  # long enough for all five to be on their way, and shorter than Python waits for them
+        redis.client_pause(60_000, all=False)  # until all five are on their way; the test ends it when Python ends
         for n in range(5):
             threading.Thread(target=note.enqueue_sync, args=(f"late {n}",), daemon=True).start()
         from taskfleet import sync
         while len(sync._loop_thread._sends) < 5:
             time.sleep(0.001)
         redis.close()
+        print("ending", flush=True)
     """)
+    try:
+        assert await asyncio.to_thread(process.stdout.readline) == "ending\n"
+    finally:
+        await queue.broker.client.redis.client_unpause()
     assert await finish(process) == (0, "", "")
     assert await ready_texts(queue) == ["first", *(f"late {n}" for n in range(5))]
 
