@@ -464,18 +464,24 @@ async def test_a_server_that_loads_is_waited_for(
         return n
 
     worker = await run_worker(queue)
+    fill = "for i = 1, 600 do redis.call('SETEX', 'filler' .. i, 300, string.rep('x', 2000)) end"
+    volatile.call("CONFIG", "SET", "rdbcompression", "no")
+    volatile.call("EVAL", fill, 0)
+    volatile.call("SAVE")
     volatile.stop()
-    # An append-only file that takes seconds to load, on a server that answers in the meantime.
-    slow = "for i = 1, 60000 do end"
-    command = f"*3\r\n$4\r\nEVAL\r\n${len(slow)}\r\n{slow}\r\n$1\r\n0\r\n"
-    (volatile.folder / "appendonly.aof").write_text(command * 8_000)
-    volatile.add("--appendonly", "yes")
+    # It sleeps at every key, and answers in between, until the test has seen what it needs.
+    volatile.add("--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024")
     volatile.start(wait_for_data=False)
-    handle = await task.enqueue(2)
-    assert await handle.result(timeout=60) == 2
+    sending = asyncio.create_task(task.enqueue(2))
+
+    def refused() -> bool:
+        refusals = volatile.info("errorstats")["errorstat_LOADING"]["count"]
+        return int(refusals) > 1  # the first was the PING of `start`
+
+    await until(refused, "a call was refused")
+    volatile.call("CONFIG", "SET", "key-load-delay", "0")
+    assert await (await sending).result(timeout=60) == 2
     assert worker.health.failing_since is None
-    refused = volatile.info("errorstats")["errorstat_LOADING"]["count"]
-    assert refused > 1  # the first was the PING of `start`
 
 
 # Memory.
@@ -484,7 +490,7 @@ async def test_a_server_that_loads_is_waited_for(
 async def test_out_of_memory_producers_are_told_and_running_work_is_recorded(
     durable: RedisServer, make_queue: MakeQueue, run_worker: RunWorker
 ) -> None:
-    queue = make_queue(durable.url, queues=[{"name": "default", "lease_seconds": 4}])
+    queue = make_queue(durable.url)
     release = asyncio.Event()
     ran: list[int] = []
 
@@ -506,8 +512,14 @@ async def test_out_of_memory_producers_are_told_and_running_work_is_recorded(
         f"Redis at 127.0.0.1:{durable.port} is out of memory and accepts nothing new: raise maxmemory, drain or purge "
         "queues, or keep results for a shorter time"
     )
-    await asyncio.sleep(5)
-    assert len(worker.slots.running) == 2  # their leases are renewed
+    ends = await lease_ends(queue)
+
+    async def renewed() -> bool:
+        now = await lease_ends(queue)
+        return all(now[task_id] > end for task_id, end in ends.items())
+
+    await until(renewed, "the leases are renewed")
+    assert len(worker.slots.running) == len(ends) == 2
     release.set()
     await until(lambda: not worker.held, "both are recorded")
     await until(lambda: worker.health.memory_full, "the worker knows")
@@ -578,6 +590,11 @@ async def test_a_user_whose_rights_come_back_works_on(
 async def taken_over(queue: TaskQueue) -> int:
     """The number of leases of the default queue that have ended without an outcome."""
     return int(await queue.broker.client.redis.hget(queue.broker.keys_of("default").stat, "taken_over") or 0)
+
+
+async def lease_ends(queue: TaskQueue) -> dict[bytes, float]:
+    """When the leases of the running tasks end, by id."""
+    return dict(await queue.broker.client.redis.zrange(queue.broker.keys_of("default").lease, 0, -1, withscores=True))
 
 
 def once(script: scripts.Script) -> Callable[[bytes], bool]:

@@ -10,6 +10,7 @@ from taskfleet import BrokerConnectionError, TaskQueue
 from taskfleet.errors import ReplyTooLargeError
 from taskfleet.redis import replies
 from taskfleet.redis.broker import RedisBroker
+from taskfleet.settings import RedisSettings, Settings
 from tests.support.hostile_redis import HostileRedis, endless
 
 MIB = 1_048_576
@@ -31,7 +32,7 @@ TOO_LARGE: dict[str, Callable[[], Iterator[bytes]]] = {
 @pytest.mark.parametrize("command", [b"EVALSHA", b"SMEMBERS"], ids=["a script", "a command"])
 async def test_a_reply_without_end_is_one_error(answer: Callable[[], Iterator[bytes]], command: bytes) -> None:
     async with HostileRedis({command: answer(), b"HELLO": HELLO}) as server:
-        broker = RedisBroker.from_url(server.url)
+        broker = RedisBroker.from_url(server.url, command_timeout=60.0)
         with pytest.raises(ReplyTooLargeError) as caught:
             await (broker.status("default", "id") if command == b"EVALSHA" else broker.partitions())
         await broker.close()
@@ -47,7 +48,8 @@ async def test_larger_limits_take_larger_replies() -> None:
     size = 100 * MIB
     answer = b"*2\r\n$5\r\nended\r\n$%d\r\n" % size
     async with HostileRedis({b"EVALSHA": iter([answer, bytes(size), b"\r\n"]), b"HELLO": HELLO}) as server:
-        queue = TaskQueue(server.url, max_result_bytes=50 * MIB)
+        settings = Settings(redis=RedisSettings(command_timeout=60.0))
+        queue = TaskQueue(server.url, settings=settings, max_result_bytes=50 * MIB)
         state, data = await queue.broker.status("default", "id")
         assert (state, len(data)) == ("ended", size)
         await queue.close()
@@ -56,7 +58,7 @@ async def test_larger_limits_take_larger_replies() -> None:
 @pytest.mark.parametrize("text", [b"x" * 200_000, b"\x1b[2J" + b"y" * 300_000, "é\u202e".encode() * 50_000])
 async def test_an_error_text_of_any_length_is_one_short_line(text: bytes) -> None:
     async with HostileRedis({b"EVALSHA": b"-ERR " + text + b"\r\n", b"HELLO": HELLO}) as server:
-        broker = RedisBroker.from_url(server.url)
+        broker = RedisBroker.from_url(server.url, command_timeout=60.0)
         with pytest.raises(BrokerConnectionError, match=r"answers with an error") as caught:
             await broker.status("default", "id")
         await broker.close()
@@ -90,7 +92,7 @@ async def test_what_is_no_figures_of_a_queue_fails_that_queue_alone(answer: byte
     answers = {b"HELLO": HELLO, b"SMEMBERS": b"*0\r\n", b"ZRANGE": b"*0\r\n"}
     replies_in_turn = iter([numbers(*[3] * 18) + answer])
     async with HostileRedis(answers | {b"EVALSHA": replies_in_turn}) as server:
-        broker = RedisBroker.from_url(server.url, command_timeout=2.0)
+        broker = RedisBroker.from_url(server.url, command_timeout=60.0)
         found = await broker.figures({"a": (0, 0), "b": (0, 0)}, workers=False)
         await broker.close()
     assert found.stats["a"].ready == 3
