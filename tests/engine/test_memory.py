@@ -56,7 +56,7 @@ async def test_memory_is_flat_over_a_million_tasks_and_redis_is_empty_after_them
         async def finished(count: int = done * _TASKS) -> bool:
             return (await queue.queue_stats("default")).finished_total == count
 
-        await until(finished, f"round {done} is done", seconds=120)
+        await until(finished, f"round {done} is done", seconds=300)
         sizes.append(resident_kb(pid))
     # A round with a longer backlog than all before enlarges the process once. Memory kept for each task would enlarge
     # it in every round: even five bytes per task would show.
