@@ -153,14 +153,8 @@ def awaiting(task: asyncio.Task[Any]) -> list[str]:
     return places
 
 
-_IN_TIME_SECONDS = 25.0  # a busy machine may stand still for seconds; a lost call is made up for after a lease of 30 s
-
-
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = _IN_TIME_SECONDS) -> Any:
-    """Wait for a condition (plain or awaitable) and return its value; fails with `what` after `seconds`.
-
-    The start of a process takes longer than other conditions: give it a minute.
-    """
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 60.0) -> Any:
+    """Wait for a condition (plain or awaitable) and return its value; fails with `what` after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         value = condition()
