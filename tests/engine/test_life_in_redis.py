@@ -55,10 +55,10 @@ async def test_a_killed_worker_is_named_by_the_attempt_that_it_ended(shared: Tas
     assert before.worker is not None
     assert f"-{victim.pid}-" in before.worker
     victim.kill()
-    victim.wait(60)
-    await white_box.end_leases(shared)
+    victim.wait(20)
 
     async def lost() -> TaskInfo | None:
+        await white_box.end_leases(shared)
         await RawWorker(shared, "another").step(0)
         info = await handle.info()
         return info if info.errors else None
