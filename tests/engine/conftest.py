@@ -18,6 +18,9 @@ from tests.support import orphans
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topologies import RedisCluster
 
+# A busy machine may stand still for longer than the usual limits of the library.
+PATIENT: Mapping[str, Any] = {"command_timeout": 30.0, "connection_timeout": 30.0}
+
 _servers: list[RedisServer] = []  # of this run, which tests share
 _watch = orphans.Watch()
 
@@ -83,8 +86,9 @@ async def make_queue(queues_url: str) -> AsyncIterator[MakeQueue]:
         redis: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> TaskQueue:
+        limits: Mapping[str, Any] = PATIENT if redis is None or "command_timeout" not in redis else {}
         settings = Settings(
-            redis=RedisSettings(**{"url": url, "key_prefix": prefix, "command_timeout": 5.0, **(redis or {})}),
+            redis=RedisSettings(**{"url": url, "key_prefix": prefix, **limits, **(redis or {})}),
             workers=WorkerSettings(
                 max_concurrent_tasks=slots, heartbeat_interval=heartbeat, shutdown_grace_period=grace
             ),
@@ -118,6 +122,8 @@ def shared(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> TaskQueue:
     """A queue whose Redis and prefix are in the environment, so that other processes share it."""
     queue = make_queue()
     monkeypatch.setenv("REDIS_URL", queue.url)
+    monkeypatch.setenv("REDIS_COMMAND_TIMEOUT", "30")  # see PATIENT
+    monkeypatch.setenv("REDIS_CONNECTION_TIMEOUT", "30")
     monkeypatch.setenv("TASKFLEET_REDIS__KEY_PREFIX", queue.broker.prefix)
     return queue
 
