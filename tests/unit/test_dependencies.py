@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet import ConfigurationError, Depends, Task, TaskContext, TaskQueue
@@ -134,7 +134,6 @@ def provider(needs: list[Any], asynchronous: bool) -> Any:
     return scope["made"]
 
 
-@settings(deadline=None)
 @given(graphs(), st.data(), st.booleans())
 def test_a_plan_has_each_provider_once_and_after_those_it_needs(
     graph: list[list[int]], data: st.DataObject, threaded: bool
@@ -154,7 +153,6 @@ def test_a_plan_has_each_provider_once_and_after_those_it_needs(
         assert threaded or not node.in_thread
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["payload", "payload with default", "injected", "keyword", "injected keyword"])))
 def test_arguments_land_in_their_own_parameters(kinds: list[str]) -> None:
     order = ["payload", "injected", "payload with default", "keyword", "injected keyword"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingState, decide
@@ -13,7 +13,6 @@ from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from tests.unit.autoscaler.builders import NOW, queue, spec
 
 counts = st.integers(0, 60)
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ages = st.floats(0, 700, allow_nan=False)
 
 
@@ -105,7 +104,6 @@ def with_backlog(seen: FleetSample, backlog: int) -> FleetSample:
     return replace(seen, queues=(replace(seen.queues[0], backlog=backlog),))
 
 
-@PATIENT
 @given(scenes())
 def test_the_count_is_within_its_limits(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
@@ -113,7 +111,6 @@ def test_the_count_is_within_its_limits(scene: tuple[FleetSample, ScalingState, 
     assert rule.min_replicas <= desired <= rule.max_replicas
 
 
-@PATIENT
 @given(scenes(), st.integers(0, 50_000))
 def test_more_backlog_never_means_fewer_replicas(
     scene: tuple[FleetSample, ScalingState, AutoscalerSpec], more: int
@@ -124,7 +121,6 @@ def test_more_backlog_never_means_fewer_replicas(
     assert decide(with_backlog(seen, backlog + more), state, rule, NOW).desired >= fewer
 
 
-@PATIENT
 @given(scenes())
 def test_zero_only_when_idle_for_the_cooldown(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
@@ -138,7 +134,6 @@ def test_zero_only_when_idle_for_the_cooldown(scene: tuple[FleetSample, ScalingS
         assert rule.min_replicas == 0
 
 
-@PATIENT
 @given(scenes())
 def test_workers_that_are_busy_are_never_too_many(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
@@ -147,7 +142,6 @@ def test_workers_that_are_busy_are_never_too_many(scene: tuple[FleetSample, Scal
     assert desired >= min(seen.busy_workers, needed, rule.max_replicas)
 
 
-@PATIENT
 @given(scenes())
 def test_without_a_sample_nothing_changes(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     seen, state, rule = scene
@@ -155,7 +149,6 @@ def test_without_a_sample_nothing_changes(scene: tuple[FleetSample, ScalingState
     assert decide(failed, replace(state, failures=0), rule, NOW).desired == seen.current_replicas
 
 
-@PATIENT
 @given(scenes())
 def test_a_decision_explains_itself(scene: tuple[FleetSample, ScalingState, AutoscalerSpec]) -> None:
     decision = decide(*scene, NOW)
@@ -165,7 +158,6 @@ def test_a_decision_explains_itself(scene: tuple[FleetSample, ScalingState, Auto
     assert "\n" not in decision.message
 
 
-@PATIENT
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60))
 def test_the_remembered_state_stays_small(arrivals: list[int]) -> None:
     rule, state, enqueued = spec(), ScalingState.initial(1, NOW), 0

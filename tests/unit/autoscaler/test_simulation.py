@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet_operator.autoscaler import FleetSample
@@ -45,7 +45,7 @@ def is_enough(replicas: int, slots_busy: float, utilisation: float = 0.8) -> boo
     return exact / 1.11 - 1 <= replicas <= exact * 1.11 + 1
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(st.floats(5, 200), st.floats(0.1, 2.0), st.sampled_from([1.0, 5.0, 15.0, 40.0]))
 def test_a_step_settles_without_swinging(rate: float, service: float, start: float) -> None:
     found = ours(load.step(rate * service, RunTime(service), at=0.0), 900, start)

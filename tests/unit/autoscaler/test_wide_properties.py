@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskfleet_operator.autoscaler import FleetSample, QueueSample, ScalingDecision, ScalingState, decide
@@ -17,8 +17,7 @@ from taskfleet_operator.autoscaler.history import Point, QueueHistory, Recommend
 from taskfleet_operator.resource.autoscaler_spec import AutoscalerSpec
 from tests.unit.autoscaler.builders import NOW, STEADY, first, fresh, queue, sample, spec
 
-PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-"""A machine that does other things, too, is no fault of the rule."""
+FEW = settings(max_examples=60)
 
 
 def between(low: float, high: float) -> st.SearchStrategy[float]:
@@ -91,7 +90,7 @@ def loads(draw: st.DrawFn) -> tuple[FleetSample, ScalingState, AutoscalerSpec]:
     return seen, replace(fresh(current), queues=(QueueHistory("default", points),)), rule
 
 
-@PATIENT
+@FEW
 @given(loads())
 def test_there_are_never_more_slots_than_tasks_or_limits_allow(
     load: tuple[FleetSample, ScalingState, AutoscalerSpec],
@@ -108,7 +107,7 @@ def test_there_are_never_more_slots_than_tasks_or_limits_allow(
         assert terms.slots <= one.rate_per_second * terms.service_seconds / u * (1 + 1e-9)
 
 
-@PATIENT
+@FEW
 @given(loads(), st.integers(1, 100_000))
 def test_more_backlog_never_means_fewer_replicas(
     load: tuple[FleetSample, ScalingState, AutoscalerSpec], more: int
@@ -118,7 +117,7 @@ def test_more_backlog_never_means_fewer_replicas(
     assert decide(fuller, state, rule, NOW).desired >= decide(seen, state, rule, NOW).desired
 
 
-@PATIENT
+@FEW
 @given(loads(), st.integers(0, 119), st.integers(0, 20))
 def test_nothing_shrinks_below_what_was_wanted_within_the_down_window(
     load: tuple[FleetSample, ScalingState, AutoscalerSpec], age: int, above: int
@@ -130,7 +129,7 @@ def test_nothing_shrinks_below_what_was_wanted_within_the_down_window(
     assert decide(seen, state, rule, NOW).desired >= min(current, rule.max_replicas)
 
 
-@PATIENT
+@FEW
 @given(loads())
 def test_the_run_time_is_never_longer_than_a_run_that_can_have_been_seen(
     load: tuple[FleetSample, ScalingState, AutoscalerSpec],
@@ -140,7 +139,7 @@ def test_the_run_time_is_never_longer_than_a_run_that_can_have_been_seen(
     assert point.service_seconds <= point.longest_seconds
 
 
-@PATIENT
+@FEW
 @given(loads())
 def test_a_state_that_was_written_and_read_decides_the_same(
     load: tuple[FleetSample, ScalingState, AutoscalerSpec],
@@ -172,7 +171,7 @@ FLEET_FIELDS = [
 ]  # fmt: skip
 
 
-@PATIENT
+@FEW
 @given(
     loads(),
     st.dictionaries(st.sampled_from(QUEUE_FIELDS), st.sampled_from(ODD), min_size=1, max_size=3),
