@@ -120,7 +120,7 @@ def test_the_keys_of_each_test_are_apart_and_deleted(pytester: pytest.Pytester, 
             handle = await divide.enqueue(1, 2)
             assert (await app.get_metrics())["default"].enqueued_total == 2
             assert await worker.run_until_idle() == 1
-            assert await handle.result(timeout=5) == 0.5
+            assert await handle.result(timeout=30) == 0.5
             assert worker.waiting() == ["1 divide in default (delayed)"]
             with pytest.raises(AssertionError, match="expected 3 times"):
                 worker.assert_enqueued(divide, times=3)
@@ -193,12 +193,12 @@ def test_other_plugins_run_the_coroutines(pytester: pytest.Pytester, mark: str, 
             worker = taskfleet_isolated(app)
             handle = await divide.options(delay=60).enqueue(1, 2)
             assert await worker.run_until_idle(through_delays=True) == 1
-            assert await handle.result(timeout=1) == 0.5
+            assert await handle.result(timeout=30) == 0.5
 
         async def test_eager(taskfleet_eager):
             taskfleet_eager(app)
             handle = await divide.enqueue(1, 2)
-            assert await handle.result(timeout=1) == 0.5
+            assert await handle.result(timeout=30) == 0.5
         """
     )
     for options in ([], ["--taskfleet-redis=embedded"]):

@@ -15,18 +15,20 @@ from taskfleet.testing import InlineWorker, InMemoryBroker
 HOUR = 3600
 
 
+def standing_still() -> float:
+    """A clock that only the tests move, a quarter past an hour: no hour or day begins while the machine stalls."""
+    return 1_000_000.0
+
+
 @pytest.fixture
 async def queue() -> AsyncIterator[TaskQueue]:
-    async with TaskQueue(broker=InMemoryBroker()) as queue:
+    async with TaskQueue(broker=InMemoryBroker(clock=standing_still)) as queue:
         yield queue
 
 
-def with_options(**options: object) -> TaskQueue:
-    return TaskQueue(broker=InMemoryBroker(), queues=[{"name": "default", **options}])
-
-
 async def test_the_rate_limit_of_a_queue_takes_virtual_time() -> None:
-    queue = with_options(rate_limit=RateLimit(1 / HOUR, 2))
+    limit = {"name": "default", "rate_limit": RateLimit(1 / HOUR, 2)}
+    queue = TaskQueue(broker=InMemoryBroker(clock=standing_still), queues=[limit])
     at: list[float] = []
     worker = InlineWorker(queue)
 
@@ -74,7 +76,8 @@ async def test_a_tick_beyond_its_starting_deadline_is_dropped(queue: TaskQueue) 
     assert await worker.run_for(24 * HOUR) == 1
 
 
-async def test_a_batch_does_not_wait_for_its_window(queue: TaskQueue) -> None:
+async def test_a_batch_does_not_wait_for_its_window() -> None:
+    queue = TaskQueue(broker=InMemoryBroker())  # a part of the window may pass for real
     sizes: list[int] = []
 
     @queue.batch_task(size=10, window_ms=60_000)
@@ -156,7 +159,7 @@ async def test_the_lease_of_a_crashed_worker_runs_out(queue: TaskQueue) -> None:
     assert await handle.status() == "running"
     worker.advance(60)
     assert await worker.run_until_idle() == 1
-    assert await handle.result(timeout=5) == 2
+    assert await handle.result(timeout=30) == 2
     lost = await charge.enqueue()
     for _ in range(10):
         worker.crash()
@@ -196,7 +199,7 @@ async def test_a_task_that_waits_for_real_keeps_the_time_from_passing(queue: Tas
 
 
 async def test_what_is_left_says_what_it_waits_for() -> None:
-    queue = TaskQueue(broker=InMemoryBroker(clock=lambda: 1_000_000.0))  # it stands still: no second of the hour passes
+    queue = TaskQueue(broker=InMemoryBroker(clock=standing_still))
 
     @queue.task
     async def task() -> None: ...
