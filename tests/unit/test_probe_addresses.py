@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from taskfleet.process.probes import ProbeServer
 from taskfleet.runtime.worker import Worker
 
 IPV4, IPV6 = "127.0.0.1", "[::1]"
+FAMILIES = {IPV4: (socket.AF_INET, "127.0.0.1"), IPV6: (socket.AF_INET6, "::1")}
 
 
 def probe_server(host: str, port: int = 0) -> ProbeServer:
@@ -25,10 +29,47 @@ def probe_server(host: str, port: int = 0) -> ProbeServer:
 
 def answers(address: str, port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=60) as reply:
             return bool(reply.status == 200)
     except urllib.error.URLError:
         return False
+
+
+@contextlib.contextmanager
+def nobody_on(addresses: Collection[str], port: int) -> Iterator[None]:
+    """Keep the port of these addresses from other processes, one of which could answer there in place of ours.
+
+    Errors: `BlockingIOError` when another process has it already.
+    """
+    with contextlib.ExitStack() as stack:
+        for address in addresses:
+            family, host = FAMILIES[address]
+            try:
+                stack.enter_context(socket.socket(family)).bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise BlockingIOError from None
+                # This machine has not the address, and so nobody on it.
+        yield
+
+
+@contextlib.contextmanager
+def serving(host: str, expected: set[str]) -> Iterator[ProbeServer]:
+    """A started server of probes on a port that nobody has on the addresses on which it is not expected."""
+    while True:
+        probes = probe_server(host)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(nobody_on(FAMILIES.keys() - expected, probes.port))
+            except BlockingIOError:
+                probes._server.server_close()
+                continue
+            probes.start()
+            try:
+                yield probes
+            finally:
+                probes.close()
+            return
 
 
 @pytest.mark.parametrize(
@@ -43,12 +84,8 @@ def answers(address: str, port: int, path: str) -> bool:
 )
 @pytest.mark.parametrize("path", ["/livez", "/metrics"])
 def test_probes_and_metrics_answer_on_these_addresses(host: str, expected: set[str], path: str) -> None:
-    probes = probe_server(host)
-    probes.start()
-    try:
-        assert {address for address in (IPV4, IPV6) if answers(address, probes.port, path)} == expected
-    finally:
-        probes.close()
+    with serving(host, expected) as probes:
+        assert {address for address in FAMILIES if answers(address, probes.port, path)} == expected
 
 
 def test_without_ipv6_all_addresses_are_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
