@@ -17,7 +17,7 @@ import subprocess, sys, time
 from taskfleet.child_process import ends_with_this_process
 child = subprocess.Popen(["cat"], pass_fds=[int(sys.argv[1])], preexec_fn=ends_with_this_process())
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -43,7 +43,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     with parent.stdout:
         assert parent.stdout.readline().strip().isdigit()
     os.kill(parent.pid, signal.SIGKILL)
-    parent.wait(10)
+    parent.wait(60)
     assert os.read(reader, 1) == b""
     for descriptor in (reader, silence, never_written):
         os.close(descriptor)

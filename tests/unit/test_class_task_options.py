@@ -212,9 +212,9 @@ async def test_a_field_called_message_can_be_sent() -> None:
 
     async with TaskQueue("memory://shout") as queue:
         await queue.start_workers(1)
-        assert await (await queue.enqueue(ShoutCase(message="hi"))).result(timeout=10) == "HI"
+        assert await (await queue.enqueue(ShoutCase(message="hi"))).result(timeout=30) == "HI"
         (handle,) = await queue.enqueue_many([ShoutCase(message="ho")])
-        assert await handle.result(timeout=10) == "HO"
+        assert await handle.result(timeout=30) == "HO"
 
 
 async def test_the_result_is_of_the_class_that_the_task_names() -> None:
@@ -235,8 +235,8 @@ async def test_the_result_is_of_the_class_that_the_task_names() -> None:
     try:
         async with TaskQueue("memory://named-result") as queue:
             await queue.start_workers(1)
-            assert await (await queue.enqueue(FoundCase())).result(timeout=10) == Sum(total=3)
-            assert await (await queue.enqueue(TypedCase[str](item="x"))).result(timeout=10) == 1
+            assert await (await queue.enqueue(FoundCase())).result(timeout=30) == Sum(total=3)
+            assert await (await queue.enqueue(TypedCase[str](item="x"))).result(timeout=30) == 1
     finally:
         del globals()["Sum"]
 
@@ -275,7 +275,7 @@ async def test_type_parameters_in_brackets() -> None:
     async with TaskQueue("memory://brackets") as queue:
         await queue.start_workers(1)
         handle = await queue.enqueue(names["BracketsCase"][tuple[int, ...]](item=(1, 2)))
-        assert await handle.result(timeout=10) == (1, 2)
+        assert await handle.result(timeout=30) == (1, 2)
 
 
 def test_only_the_root_takes_a_result_in_brackets() -> None:

@@ -149,10 +149,10 @@ HOSTILE = {
 def test_hostile_payloads_are_refused_in_bounded_time_and_memory(name: str) -> None:
     blob = HOSTILE[name]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a machine that does other things adds none
     with pytest.raises(SerializationError):
         envelope.decode(blob)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     # KiB. A list is allocated with its stated length, at most the payload's bytes, but unfilled pages cost nothing.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 

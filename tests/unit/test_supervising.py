@@ -38,7 +38,7 @@ async def test_work_that_returns_has_ended() -> None:
     async def work() -> int:
         return 5
 
-    await asyncio.wait_for(supervise("it", work), 5)
+    await asyncio.wait_for(supervise("it", work), 30)
 
 
 async def test_a_cancellation_ends_it() -> None:

@@ -26,7 +26,7 @@ def echo() -> Iterator[int]:
                 while data := connection.recv(1 << 16):
                     connection.sendall(data)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)  # it waits for ever when the proxy does not start
         thread.start()
         yield server.getsockname()[1]
         thread.join(5)
@@ -36,8 +36,8 @@ def echo() -> Iterator[int]:
 def delayed(echo: int) -> Iterator[socket.socket]:
     command = (sys.executable, "-m", "bench.delay", str(echo), str(DELAY_US))
     with PeerProcess("the proxy", command, {"PYTHONPATH": str(CHECKOUT)}) as proxy:
-        port = proxy.expect("ready", 10)["port"]
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        port = proxy.expect("ready", 60)["port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             yield client
 
 
@@ -50,7 +50,7 @@ def test_a_round_trip_takes_twice_the_delay_at_least(delayed: socket.socket) -> 
 
 def test_what_is_much_arrives_whole_and_in_order(delayed: socket.socket) -> None:
     sent = b"".join(i.to_bytes(4, "big") for i in range(1_000_000))
-    threading.Thread(target=delayed.sendall, args=(sent,)).start()
+    threading.Thread(target=delayed.sendall, args=(sent,), daemon=True).start()
     received = bytearray()
     while len(received) < len(sent):
         received += delayed.recv(1 << 20)
