@@ -7,22 +7,24 @@ import threading
 import time
 
 from taskfleet import TaskQueue
-from tests.chaos.kinds import LEASE_SECONDS, Kind, Notes, Plain, PlainRetried, ledger_folder, queues
+from tests.chaos.kinds import Kind, Notes, Plain, PlainRetried, ledger_folder, queues
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.old_version import FIRST
-from tests.chaos.stories import starved_seconds
-
-_BEAT_SECONDS = 0.2
+from tests.chaos.stories import BEAT_SECONDS, NOTED_SECONDS, starved_seconds
 
 
 def _beat(ledger: Ledger) -> None:
-    """Note when this process got no processor time: on a busy machine that alone can cost a lease."""
+    """Note when this process got no processor time: on a busy machine that alone can cost a lease.
+
+    And that it is awake: one that stands still and is killed then notes nothing more.
+    """
     last, worked = now(), time.process_time()
     while True:
-        time.sleep(_BEAT_SECONDS)
+        time.sleep(BEAT_SECONDS)
         woke, works = now(), time.process_time()
-        if starved_seconds(woke - last, works - worked) > _BEAT_SECONDS + LEASE_SECONDS / 6:
+        if starved_seconds(woke - last, works - worked) > BEAT_SECONDS + NOTED_SECONDS:
             ledger.note("starved", last, woke)
+        ledger.note("awake", woke)
         last, worked = woke, works
 
 

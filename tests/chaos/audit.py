@@ -16,7 +16,18 @@ from taskfleet.travel.value import Value
 from tests.chaos import ledger
 from tests.chaos.fleet import RECONNECT_SECONDS
 from tests.chaos.kinds import queues
-from tests.chaos.stories import STARVED, EndRecord, Run, Story, Surroundings, Window, slot_of
+from tests.chaos.stories import (
+    BEAT_SECONDS,
+    NOTED_SECONDS,
+    STARVED,
+    Death,
+    EndRecord,
+    Run,
+    Story,
+    Surroundings,
+    Window,
+    slot_of,
+)
 from tests.chaos.workload import KIND_OF_PART
 
 _CHUNK = 1000
@@ -39,12 +50,12 @@ def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surround
     for path in sorted(folder.glob("producer-*.ledger")):
         _read_producer(path, stories)
     windows: list[Window] = []
-    died: dict[str, tuple[float, str]] = {}
+    died: dict[str, Death] = {}
     draining: dict[str, float] = {}
     for verb, at, *rest in ledger.read(next(folder.glob("faults.*.ledger"))):
         match verb:
             case "died":
-                died[rest[0]] = (at, rest[1])
+                died[rest[0]] = Death(rest[2], at, rest[1])
             case "draining":
                 draining[rest[0]] = at
             case "fault" if rest[4]:
@@ -52,11 +63,12 @@ def read_ledgers(folder: Path, lease: float) -> tuple[dict[str, Story], Surround
             case _:
                 pass
     hits: Counter[str] = Counter()
-    for _, at, what, client in ledger.read(next(folder.glob("proxy.*.ledger"))):
-        hits[what] += 1
-        windows.append(Window(client, at, at + RECONNECT_SECONDS, what))
+    for verb, at, what, client, *rest in ledger.read(next(folder.glob("proxy.*.ledger"))):
+        if verb == "hit":
+            hits[what] += 1
+        windows.append(Window(client, at, rest[0] if verb == "stall" else at + RECONNECT_SECONDS, what))
     for path in sorted(folder.glob("worker-*.ledger")):
-        windows += _read_worker(path, stories, defects)
+        windows += _read_worker(path, stories, defects, died.get(path.stem))
     return stories, Surroundings(lease=lease, windows=windows, died=died, draining=draining), defects, hits
 
 
@@ -83,8 +95,9 @@ def _read_producer(path: Path, stories: dict[str, Story]) -> None:
                 pass
 
 
-def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> list[Window]:
+def _read_worker(path: Path, stories: dict[str, Story], defects: list[str], death: Death | None) -> list[Window]:
     process = path.stem
+    awake: float | None = None
     windows: list[Window] = []
     open_runs: dict[tuple[str, int], Run] = {}
     for verb, at, *rest in ledger.read(path):
@@ -103,6 +116,10 @@ def _read_worker(path: Path, stories: dict[str, Story], defects: list[str]) -> l
                 run_ended.ended, run_ended.how = at, rest[2]
         elif verb == "starved":
             windows.append(Window(slot_of(process), at, rest[0], STARVED))
+        elif verb == "awake":
+            awake = at
+    if death is not None and awake is not None and death.alive - awake > BEAT_SECONDS + NOTED_SECONDS:
+        windows.append(Window(slot_of(process), awake, death.alive, STARVED))  # it never woke to say so
     return windows
 
 

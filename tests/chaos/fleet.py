@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,8 @@ from typing import Any
 
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from taskfleet.child_process import ends_with_this_process
 from tests.chaos.faults import Fault
@@ -24,14 +28,14 @@ from tests.chaos.kinds import LEASE_SECONDS, POISONED
 from tests.chaos.ledger import Ledger, now
 from tests.chaos.old_version import OldVersion
 from tests.chaos.slow_calls import SlowCalls
-from tests.chaos.stories import DRAINED, SLOW
-from tests.support.redis_server import RedisServer, free_port
+from tests.chaos.stories import DRAINED, NOTED_SECONDS, SLOW
+from tests.support.redis_server import RedisServer
 
 PREFIX = "chaos"
 _ROOT = Path(__file__).parents[2]
 _MOST_FAILURES = 5  # a process that cannot work is not started again for ever
 _HANGING_DRAIN_SECONDS = 10.0
-_DRAIN_SECONDS = 40.0  # the grace period, and the time to reach a Redis that comes back
+_DRAIN_SECONDS = 90.0  # the grace period, and the time to reach a Redis that comes back
 _BEAT = "beat"  # the name of the connection through the proxy that no fault disturbs
 _BEAT_SECONDS = 0.1
 RECONNECT_SECONDS = 0.3  # a lost connection is a short time out of reach
@@ -48,6 +52,7 @@ class Slot:
         self.expected: str | None = None  # how the suite is ending its process, if it is
         self.starts = 0
         self.failures = 0  # how often it ended by itself
+        self.alive = 0.0  # when its process was last seen alive
         self._command = command
         self._environment = environment
         self._log = folder / f"{name}.log"
@@ -55,6 +60,7 @@ class Slot:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.starts += 1
+        self.alive = now()
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 self._command,
@@ -123,15 +129,15 @@ class ChaosFleet:
     async def start(self) -> None:
         await self._in_server_thread(self.server.start)
         self.redis: Any = redis_async.Redis(
-            host="127.0.0.1", port=self.server.port, socket_timeout=5.0, socket_connect_timeout=5.0
+            host="127.0.0.1", port=self.server.port, socket_timeout=60.0, socket_connect_timeout=60.0
         )
         await self.slow_calls.begin(self.redis)
-        ports = {name: free_port() for name in (*self.worker_names, *self.producer_names, _BEAT)}
-        self._proxy = self._start_proxy(ports)
+        self._proxy = self._start_proxy([*self.worker_names, *self.producer_names, _BEAT])
         assert self._proxy.stdout is not None
         line = await asyncio.to_thread(self._proxy.stdout.readline)
-        if line.strip() != b"ready":
+        if not line:
             raise RuntimeError("the proxy did not start")
+        ports: dict[str, int] = json.loads(line)
         for name in self.worker_names:
             role = name if name in self._old else "worker"
             command = [sys.executable, "-m", "taskfleet", "worker", "tests.chaos.app:queue", "--concurrency", "48"]
@@ -146,12 +152,9 @@ class ChaosFleet:
             self.slots[name] = Slot(name, "producer", command, environment, self._folder)
         self._tasks = [asyncio.create_task(self._watch_slots()), asyncio.create_task(self._beat(ports[_BEAT]))]
 
-    def _start_proxy(self, ports: dict[str, int]) -> subprocess.Popen[bytes]:
+    def _start_proxy(self, names: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port),
-                *(f"{name}={port}" for name, port in ports.items()),
-            ],
+            [sys.executable, "-m", "tests.chaos.proxy", str(self._folder), str(self.server.port), *names],
             cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=ends_with_this_process(),
         )  # fmt: skip
 
@@ -177,7 +180,9 @@ class ChaosFleet:
         while True:
             await asyncio.sleep(0.02)
             for slot in self.slots.values():
+                looked = now()
                 if slot.complete or slot.process.poll() is None:
+                    slot.alive = looked
                     continue
                 code = slot.process.returncode
                 if slot.role == "producer" and code == 0:
@@ -191,7 +196,7 @@ class ChaosFleet:
                     how = f"ended by itself with {code}"
                     self.defects.append(f"process {slot.name} {how}: {slot.last_line()}")
                     slot.failures += 1
-                self._notes.note("died", now(), slot.key, how)
+                self._notes.note("died", now(), slot.key, how, slot.alive)
                 if self._ending or slot.failures >= _MOST_FAILURES:
                     slot.complete = True
                 else:
@@ -199,14 +204,24 @@ class ChaosFleet:
 
     async def _beat(self, port: int) -> None:
         """Note when the proxy and Redis do not answer for long: on a busy machine that alone can cost a lease."""
-        async with redis_async.Redis(host="127.0.0.1", port=port, socket_timeout=60.0) as redis:
+        # Without tries again: the pauses between them are none of the proxy and Redis.
+        once = Retry(NoBackoff(), 0)
+        async with redis_async.Redis(host="127.0.0.1", port=port, socket_timeout=60.0, retry=once) as redis:
             while True:
                 await asyncio.sleep(_BEAT_SECONDS)
-                asked = now()
+                asked, worked = now(), self._worked()
                 with contextlib.suppress(redis_exceptions.RedisError, OSError):
                     await redis.ping()
-                if (answered := now()) - asked > LEASE_SECONDS / 6:
+                if (answered := now()) - asked > NOTED_SECONDS:
                     self._notes.note("fault", asked, answered, SLOW, "redis", 0, "*")
+                    self.slow_calls.stood_still(time.time(), answered - asked, self._worked() - worked)
+
+    def _worked(self) -> float:
+        """The processor time (s) that Redis has used so far; NaN where that is not to be had."""
+        with contextlib.suppress(OSError, AssertionError):
+            fields = Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return math.nan
 
     # Faults.
 
@@ -288,10 +303,9 @@ class ChaosFleet:
 
     def _way_fault(self, fault: Fault) -> None:
         order: dict[str, Any] = {"do": fault.what.removesuffix("_long"), "client": fault.target}
-        start = end = now()
+        at = now()
         if fault.what in {"stall", "stall_long"}:
             order["seconds"] = fault.amount
-            end += fault.amount
         elif fault.what == "late":
             order |= {"times": int(fault.amount), "seconds": 1.5}
         elif fault.what != "cut":
@@ -299,7 +313,7 @@ class ChaosFleet:
         assert self._proxy.stdin is not None
         self._proxy.stdin.write((json.dumps(order) + "\n").encode())
         self._proxy.stdin.flush()
-        self._note(fault, start, end, fault.target if end > start else "")  # the proxy notes the hits
+        self._note(fault, at, at)  # the proxy notes the hits, and when it stalled: it may read the order much later
 
     async def _redis_fault(self, fault: Fault) -> None:
         start = now()
@@ -308,9 +322,13 @@ class ChaosFleet:
                 await self.slow_calls.read(self.redis)
                 await self._in_server_thread(self.server.stop)
                 await asyncio.sleep(fault.amount)
-                await self._in_server_thread(self.server.start)
+                await self._in_server_thread(self.server.start)  # until it answers
+                away = now() - start
+                # A renewal that failed at once is tried again after a pause as long, up to the time between renewals.
+                self._note(fault, start, start + away + min(away, LEASE_SECONDS / 3), "*")
                 await self._answers()
                 await self.slow_calls.begin(self.redis)
+                return
             case "redis_stop" | "redis_stop_long":
                 async with self.slow_calls.stopped(self.redis):
                     os.kill(self.server.pid, signal.SIGSTOP)

@@ -1,7 +1,7 @@
 """A proxy between the processes under test and Redis that cuts, stalls, tears and loses; one port for each client.
 
-A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME=PORT …`. It notes hits in a ledger in that
-folder. It reads orders from its standard input, one JSON object a line, and ends with it:
+A process of its own: `python -m tests.chaos.proxy FOLDER REDIS_PORT NAME …`. It notes hits and stalls in a ledger in
+that folder. It reads orders from its standard input, one JSON object a line, and ends with it:
 
     {"do": "cut", "client": "w1"}                      every connection is reset
     {"do": "stall", "client": "w1", "seconds": 2.5}    nothing passes, in either direction
@@ -70,16 +70,23 @@ class Client:
             case "stall":
                 self._stalls += 1
                 self.flowing.clear()
-                loop.call_later(order["seconds"], self._flow)
+                began = now()
+                # Now, for whoever reads the ledger before its end; and then, since this process may not run in time.
+                self._stalled(began, began + order["seconds"])
+                loop.call_later(order["seconds"], self._flow, began)
             case what:
                 self.armed[what] = order["times"]
                 self.late_seconds = order.get("seconds", self.late_seconds)
                 loop.call_later(_ARMED_SECONDS, self.armed.__setitem__, what, 0)
 
-    def _flow(self) -> None:
+    def _flow(self, began: float) -> None:
         self._stalls -= 1
         if not self._stalls:
             self.flowing.set()
+        self._stalled(began, now())
+
+    def _stalled(self, began: float, ended: float) -> None:
+        self._notes.note("stall", began, "stall", self._name, ended)
 
     def take(self, what: str) -> bool:
         """Whether this happens to the next request."""
@@ -155,14 +162,15 @@ class Link:
                     await self._writer.drain()
 
 
-async def serve(folder: Path, redis_port: int, ports: dict[str, int]) -> None:
-    """Serve every client's port until standard input ends."""
+async def serve(folder: Path, redis_port: int, names: list[str]) -> None:
+    """Serve a port for each client, and print which, as one line of JSON, until standard input ends."""
     notes = Ledger(folder, "proxy")
-    clients = {name: Client(name, redis_port, notes) for name in ports}
-    servers = [await asyncio.start_server(clients[name].accept, "127.0.0.1", port) for name, port in ports.items()]
+    clients = {name: Client(name, redis_port, notes) for name in names}
+    servers = [await asyncio.start_server(client.accept, "127.0.0.1", 0) for client in clients.values()]
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    print("ready", flush=True)
+    ports = [server.sockets[0].getsockname()[1] for server in servers]
+    print(json.dumps(dict(zip(names, ports, strict=True))), flush=True)
     while line := await orders.readline():
         order = json.loads(line)
         clients[order["client"]].order(order)
@@ -173,8 +181,7 @@ async def serve(folder: Path, redis_port: int, ports: dict[str, int]) -> None:
 def main(arguments: list[str]) -> None:
     import uvloop
 
-    ports = {name: int(port) for name, _, port in (argument.partition("=") for argument in arguments[2:])}
-    uvloop.run(serve(Path(arguments[0]), int(arguments[1]), ports))
+    uvloop.run(serve(Path(arguments[0]), int(arguments[1]), arguments[2:]))
 
 
 if __name__ == "__main__":

@@ -127,9 +127,11 @@ def _contradictions(story: Story, around: Surroundings) -> Iterator[str]:
         if not any(e.how == "ok" and e.delivery == last for e in story.executions):
             yield f"the last delivery, {last}, was not done, and the task is gone"
     elif outcome.state == "failed":
-        if outcome.deliveries != last:
+        # A worker that stands still between a claim and the first step of the handler times the task out before it.
+        timed_out = outcome.reason == "timeout"
+        if outcome.deliveries < last or (outcome.deliveries > last and not timed_out):
             yield f"failed in delivery {outcome.deliveries}, the last that ran is {last}"
-        if not any(e.attempt == outcome.attempts for e in story.executions):
+        if not timed_out and not any(e.attempt == outcome.attempts for e in story.executions):
             yield f"failed in attempt {outcome.attempts}, which never ran"
     elif outcome.state == "cancelled" and not (story.cancels or story.cancelled_by_others):
         yield "cancelled, and nobody asked for that"
@@ -172,7 +174,7 @@ def _repetitions(story: Story, around: Surroundings, verdict: Judgement) -> Iter
             verdict.retries += 1
             if older.how == "ok":
                 yield f"attempt {older.attempt} was done, and yet attempt {newer.attempt} ran"
-            if older.how is None and older.process in around.died and newer.began > around.died[older.process][0]:
+            if older.how is None and older.process in around.died and newer.began > around.died[older.process].gone:
                 yield f"attempt {older.attempt} died with its worker, which must not use up an attempt"
         else:
             yield f"attempt {newer.attempt} follows attempt {older.attempt}"
@@ -181,12 +183,13 @@ def _repetitions(story: Story, around: Surroundings, verdict: Judgement) -> Iter
 def explanation(older: Run, newer: Run, around: Surroundings) -> str | None:
     """Why the same attempt ran again in a later delivery; None when nothing explains it."""
     process = older.process
-    death = around.died.get(process)
-    if death is not None and death[1] != DRAINED and older.began <= death[0] <= newer.began:
-        return f"its worker {death[1]}"
     asked = around.draining.get(process)
+    # First, also when the worker died later: what it has handed back takes no takeover.
     if older.how == "cut" and asked is not None and older.ended is not None and asked <= older.ended:
         return HANDED_BACK
+    death = around.died.get(process)
+    if death is not None and death.how != DRAINED and older.began <= death.gone and death.alive <= newer.began:
+        return f"its worker {death.how}"
     # A live worker renews each third of the lease. So the last renewal is at most that old when the trouble begins, and
     # the next comes about half a second after its end: only trouble that lasts for the rest of the lease costs it.
     if around.out_of_reach(process, older.began, newer.began) >= around.lease / 2:
@@ -197,7 +200,7 @@ def explanation(older: Run, newer: Run, around: Surroundings) -> str | None:
 def _overlap(older: Run, newer: Run, around: Surroundings, verdict: Judgement) -> str | None:
     """Two handlers at once: allowed until the older one has had time to notice that its lease is gone."""
     death = around.died.get(older.process)
-    end = older.ended if older.ended is not None else death[0] if death is not None else None
+    end = older.ended if older.ended is not None else death.alive if death is not None else None
     if end is None or end <= newer.began:
         return None
     verdict.overlaps += 1

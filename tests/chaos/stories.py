@@ -74,11 +74,22 @@ class Window:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The end of a process. The suite looks from time to time: it was alive at `alive`, and gone at `gone`."""
+
+    alive: float
+    gone: float
+    how: str
+
+
 DRAINED = "drained"  # how a worker ended that left nothing behind
 STARVED = "did not get to run"  # a process
 SLOW = "starved"  # the proxy and Redis, and so everyone
+BEAT_SECONDS = 0.2  # how often a worker says that it is awake
+NOTED_SECONDS = 0.25  # a pause that a busy machine makes is noted from this length on
 BUSY = {STARVED, SLOW}  # windows that the machine made, and no fault
-_PAUSE_SECONDS = 0.5  # pauses of a busy machine that are closer are one
+_PAUSE_SECONDS = 0.5  # pauses of a busy machine that are closer, and that last as long, are one
 
 
 def starved_seconds(passed: float, worked: float) -> float:
@@ -102,7 +113,7 @@ class Surroundings:
         *,
         lease: float,
         windows: Iterable[Window] = (),
-        died: dict[str, tuple[float, str]] | None = None,
+        died: dict[str, Death] | None = None,
         draining: dict[str, float] | None = None,
     ) -> None:
         self.lease = lease
@@ -133,7 +144,8 @@ class Surroundings:
                     spans[-1] = spans[-1][0], max(window.end, spans[-1][1])
                 else:
                     spans.append((window.start, window.end))
-                until = max(until, window.end + (_PAUSE_SECONDS if window.what in BUSY else self._patience))
+                pause = min(_PAUSE_SECONDS, window.end - window.start)
+                until = max(until, window.end + (pause if window.what in BUSY else self._patience))
         return spans
 
     def out_of_reach(self, process: str, start: float, end: float) -> float:
@@ -153,4 +165,9 @@ class Surroundings:
 
     def out_of_reach_within(self, process: str, start: float, end: float) -> float:
         """How many seconds of [start, end] the process was out of reach, the time to notice counted in."""
-        return sum(max(0.0, min(end, last + self._patience) - max(start, first)) for first, last in self.spans(process))
+        seconds = 0.0
+        for first, last in self.spans(process):
+            until = min(end, last + self._patience)
+            seconds += max(0.0, until - max(start, first))
+            start = max(start, until)  # the next span may begin within the time to notice
+        return seconds

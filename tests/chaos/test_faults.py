@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chaos import ledger
+from tests.chaos import ledger, proxy
 from tests.chaos.faults import schedule
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Client
@@ -53,16 +54,17 @@ class RecordingServer:
 
 
 @pytest.fixture
-async def way(tmp_path: Path) -> AsyncIterator[tuple[Client, RecordingServer, int]]:
+async def way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Client, RecordingServer, int]]:
     """(the proxy's orders, the server behind it, the port before it)."""
+    monkeypatch.setattr(proxy, "_ARMED_SECONDS", 600.0)  # however late a busy machine sends the request
     behind = RecordingServer()
     server = await asyncio.start_server(behind.accept, "127.0.0.1", 0)
     notes = Ledger(tmp_path, "proxy")
     client = Client("w1", server.sockets[0].getsockname()[1], notes)
-    proxy = await asyncio.start_server(client.accept, "127.0.0.1", 0)
-    yield client, behind, proxy.sockets[0].getsockname()[1]
+    before = await asyncio.start_server(client.accept, "127.0.0.1", 0)
+    yield client, behind, before.sockets[0].getsockname()[1]
     client.order({"do": "cut"})
-    for listener in (proxy, server):
+    for listener in (before, server):
         listener.close()
         await listener.wait_closed()
     await until(lambda: not behind.open and client.idle, "every connection is closed")
@@ -119,6 +121,22 @@ async def test_a_stalled_way_lets_nothing_pass_until_it_is_over(way: tuple[Clien
     assert await ask(port) == b"reply"
     assert asyncio.get_running_loop().time() - began >= 0.29
     assert server.received == b"request"
+
+
+async def test_a_stall_is_noted_when_it_begins_and_when_it_was_over(
+    way: tuple[Client, RecordingServer, int], tmp_path: Path
+) -> None:
+    """Not when it was ordered: a busy machine may let the proxy wait before it and before its end."""
+    client, _, port = way
+    client.order({"do": "stall", "seconds": 0.2})
+    time.sleep(0.5)  # noqa: ASYNC251 - the loop of the proxy stands still
+    assert await ask(port) == b"reply"
+    notes = [note for path in tmp_path.glob("*.ledger") for note in ledger.read(path)]
+    assert [(note[0], note[2], note[3]) for note in notes] == [("stall", "stall", "w1")] * 2
+    (_, began, *_, planned), (_, again, *_, ended) = notes
+    assert began == again
+    assert planned == pytest.approx(began + 0.2)
+    assert ended >= began + 0.5
 
 
 async def test_a_cut_is_noted_for_every_connection(way: tuple[Client, RecordingServer, int], tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from tests.chaos.reconcile import Judgement, Rules, judge
 from tests.chaos.stories import (
     BUSY,
     DRAINED,
+    STARVED,
     Answer,
+    Death,
     Ending,
     EndRecord,
     Run,
@@ -99,25 +101,36 @@ def test_a_repetition_that_nothing_explains_is_a_defect() -> None:
 
 
 def test_the_death_of_its_worker_explains_a_repetition() -> None:
-    around = Surroundings(lease=LEASE, died={"worker-w1.7": (10.5, "was killed")})
+    around = Surroundings(lease=LEASE, died={"worker-w1.7": Death(10.5, 10.5, "was killed")})
     verdict = verdict_on(story(run(1, seconds=None), run(2, began=14.0, process="worker-w2.8")), around)
     assert verdict.good
     assert verdict.explanations == {"its worker was killed": 1}
 
 
 def test_the_death_of_another_worker_explains_nothing() -> None:
-    around = Surroundings(lease=LEASE, died={"worker-w2.8": (10.5, "was killed")})
+    around = Surroundings(lease=LEASE, died={"worker-w2.8": Death(10.5, 10.5, "was killed")})
     assert "nothing explains" in defect(story(run(1), run(2, began=14.0)), around)
 
 
 def test_a_death_before_the_execution_or_after_its_repetition_explains_nothing() -> None:
     for at in (9.0, 15.0):
-        around = Surroundings(lease=LEASE, died={"worker-w1.7": (at, "was killed")})
+        around = Surroundings(lease=LEASE, died={"worker-w1.7": Death(at, at, "was killed")})
         assert "nothing explains" in defect(story(run(1), run(2, began=14.0)), around)
 
 
+def test_a_death_that_is_seen_late_happened_at_any_time_since_the_process_was_seen_alive() -> None:
+    late = Surroundings(lease=LEASE, died={"worker-w1.7": Death(10.5, 18.0, "was killed")})
+    twice = story(run(1, seconds=None), run(2, began=14.0, process="worker-w2.8"))
+    verdict = verdict_on(twice, late)
+    assert verdict.good
+    assert verdict.longest_overlap == 0.0  # nor did its handler go on until then
+    for alive, gone in ((14.5, 18.0), (5.0, 9.5)):
+        around = Surroundings(lease=LEASE, died={"worker-w1.7": Death(alive, gone, "was killed")})
+        assert any("nothing explains" in defect for defect in verdict_on(twice, around).defects)
+
+
 def test_a_worker_that_has_drained_has_recorded_what_it_did() -> None:
-    around = Surroundings(lease=LEASE, died={"worker-w1.7": (10.5, DRAINED)})
+    around = Surroundings(lease=LEASE, died={"worker-w1.7": Death(10.5, 10.5, DRAINED)})
     assert "nothing explains" in defect(story(run(1), run(2, began=14.0)), around)
 
 
@@ -163,6 +176,12 @@ def test_short_pauses_of_a_busy_machine_let_a_worker_renew_between_them(what: st
     assert verdict_on(twice, Surroundings(lease=LEASE, windows=broken)).good
 
 
+def test_pauses_that_are_farther_apart_than_they_last_are_not_one() -> None:
+    twice = story(run(1), run(2, began=16.0))
+    short = [Window("w1", 10.0 + 0.7 * i, 10.3 + 0.7 * i, STARVED) for i in range(6)]
+    assert "nothing explains" in defect(twice, Surroundings(lease=LEASE, windows=short))
+
+
 def test_a_process_that_works_all_the_time_is_not_starved() -> None:
     assert starved_seconds(2.0, 0.1) == pytest.approx(1.9)
     assert starved_seconds(2.0, 2.0) == 0
@@ -186,7 +205,7 @@ def test_a_retry_of_what_was_done_is_a_defect() -> None:
 
 
 def test_a_worker_that_dies_must_not_use_up_an_attempt() -> None:
-    around = Surroundings(lease=LEASE, died={"worker-w1.7": (10.5, "was killed")})
+    around = Surroundings(lease=LEASE, died={"worker-w1.7": Death(10.5, 10.5, "was killed")})
     assert "must not use up" in defect(story(run(1, seconds=None), run(2, attempt=2, began=14.0)), around)
 
 
@@ -226,6 +245,13 @@ def test_a_dead_letter_that_is_older_than_the_last_execution_is_a_defect() -> No
     around = Surroundings(lease=LEASE, windows=[Window("w1", 10.0, 13.5, "stop")])
     twice = story(run(1, how="raised"), run(2, began=14.0, how="raised"), outcome=letter)
     assert any("the last that ran is 2" in line for line in verdict_on(twice, around).defects)
+
+
+def test_a_timeout_may_come_before_the_first_step_of_the_handler_and_no_other_failure() -> None:
+    for reason, deliveries, good in (("timeout", 1, True), ("timeout", 0, False), ("retries", 2, False)):
+        letter = EndRecord("failed", reason=reason, attempts=1, deliveries=deliveries, letter=True)
+        runs = [] if good else [run(1, how="raised")]
+        assert verdict_on(story(*runs, outcome=letter)).good is good, reason
 
 
 def test_handlers_side_by_side_are_allowed_until_the_older_can_have_noticed() -> None:
