@@ -1,18 +1,21 @@
-"""The slowest script call of a run, by the SLOWLOG of Redis, which a restart loses and a stopped process distorts."""
+"""The slowest script call of a run, by the SLOWLOG of Redis, which a restart loses and a stopped process distorts.
+
+The log has wall time. The time in which Redis did not get to run is taken off: see `stood_still`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import exceptions as redis_exceptions
 
 TARGET_MS = 20.0
-# The log has wall time. A busy machine makes a call of a few ms last for a turn or two of the other processes, which is
-# more than the target, and never so much: a call beyond this has too much to do.
+# A busy machine makes a call of a few ms last for a turn or two of the other processes, which is more than the target.
+# Longer pauses of Redis are known, and do not count: a call beyond this has too much to do.
 MOST_MS = 25 * TARGET_MS
 
 _LOGGED_US = 1000
@@ -28,12 +31,30 @@ async def _if_it_answers() -> AsyncIterator[None]:
             yield
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A script call: its duration in ms, when (Unix time in whole seconds) it was logged, and its first words."""
+
+    ms: float
+    logged: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Standstill:
+    """Between two points of Unix time, Redis did not run for `seconds` although it was asked."""
+
+    start: float
+    end: float
+    seconds: float
+
+
 @dataclass(slots=True)
 class SlowCalls:
-    """The slowest call so far, in ms, and its first words."""
+    """The calls of the log so far."""
 
-    slowest_ms: float = 0.0
-    call: str = ""
+    _calls: list[_Call] = field(default_factory=list[_Call])
+    _standstills: list[_Standstill] = field(default_factory=list[_Standstill])
     _distorted: bool = False
     _resets: int = 0
 
@@ -70,12 +91,41 @@ class SlowCalls:
     def take(self, entries: Iterable[Mapping[str, Any]]) -> None:
         for entry in entries:
             words = bytes(entry["command"])
-            if words.upper().startswith(_SCRIPTS) and entry["duration"] / 1000 > self.slowest_ms:
-                self.slowest_ms = entry["duration"] / 1000
-                self.call = words[:60].decode("ascii", "replace")
+            if words.upper().startswith(_SCRIPTS):
+                call = words[:60].decode("ascii", "replace")
+                self._calls.append(_Call(entry["duration"] / 1000, entry["start_time"], call))
+
+    def stood_still(self, answered: float, waited: float, worked: float) -> None:
+        """A caller waited for `waited` seconds, until `answered` (Unix time), and Redis `worked` for only some of them.
+
+        For the rest Redis, or the way to it, did not get to run: the machine was busy. A call that has much to do works
+        all the time, so nothing is taken off it.
+        """
+        if waited > worked:  # not when that is NaN, or negative since another process is asked
+            self._standstills.append(_Standstill(answered - waited, answered, min(waited, waited - worked)))
+
+    def _own_ms(self, call: _Call) -> float:
+        """The duration of a call, without the time in which Redis did not run."""
+        start, end = call.logged - call.ms / 1000, call.logged + 1  # the log has whole seconds
+        paused = sum(still.seconds for still in self._standstills if still.start < end and start < still.end)
+        return max(0.0, call.ms - 1000 * paused)
+
+    @property
+    def slowest(self) -> tuple[float, str]:
+        """The duration (ms) of the slowest call, and its first words."""
+        slowest, words = 0.0, ""
+        for call in sorted(self._calls, key=lambda call: call.ms, reverse=True):
+            if call.ms <= slowest:
+                break
+            if (own := self._own_ms(call)) > slowest:
+                slowest, words = own, call.words
+        return slowest, words
+
+    @property
+    def slowest_ms(self) -> float:
+        return self.slowest[0]
 
     @property
     def defects(self) -> list[str]:
-        if self.slowest_ms <= MOST_MS:
-            return []
-        return [f"a script call held Redis for {self.slowest_ms:.0f} ms: {self.call!r}"]
+        slowest, words = self.slowest
+        return [f"a script call held Redis for {slowest:.0f} ms: {words!r}"] if slowest > MOST_MS else []
