@@ -26,7 +26,7 @@ from tests.chaos.ledger import Ledger, now
 from tests.chaos.workload import KINDS, choose
 
 _CLOCK_SECONDS = 20.0  # well before the product asks again
-_WAIT_SECONDS = 120.0  # how long a result is awaited
+_WAIT_SECONDS = 200.0  # how long a result is awaited
 _MOST_AT_ONCE = 200
 WHOLE_WITHIN_SECONDS = 20.0  # a workflow that is not sent as a whole by then is dropped
 
