@@ -254,9 +254,12 @@ def options_of(lease_seconds: float, **options: Any) -> QueueOptions:
 
 
 class RawWorker:
-    """Calls the broker as a worker does, so that a test can act as a broken worker."""
+    """Calls the broker as a worker does, so that a test can act as a broken worker.
 
-    def __init__(self, queue: TaskQueue, owner: str, *, lease_ms: int = 1000, max_deliveries: int = 5) -> None:
+    Its leases outlast every pause of a busy machine: `end_lease` ends one.
+    """
+
+    def __init__(self, queue: TaskQueue, owner: str, *, lease_ms: int = 60_000, max_deliveries: int = 5) -> None:
         self.queue, self.owner, self.lease_ms = queue, owner, lease_ms
         self.options = options_of(lease_ms / 1000, max_deliveries=max_deliveries)
 

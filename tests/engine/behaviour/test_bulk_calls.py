@@ -160,7 +160,7 @@ async def test_keys_and_limits_hold_for_each_call(make_queue: MakeQueue, run_wor
     first, second = await once.enqueue_many([("c", 1), ("c", 2)])
     assert first.id == second.id
     await run_worker(queue)
-    found = await asyncio.gather(*(handle.result(timeout=20) for handle in [*handles, first]))
+    found = await asyncio.gather(*(handle.result(timeout=60) for handle in [*handles, first]))
     assert (found, most) == (["a1", "a2", "b1", "c1"], 1)
 
 
@@ -171,7 +171,7 @@ async def test_calls_spread_over_partitions_in_order(make_queue: MakeQueue, run_
     assert len({handle.partition for handle in handles}) == 3
     assert (await queue.queue_stats("default")).ready == 200
     await run_worker(queue)
-    assert await asyncio.gather(*(handle.result(timeout=20) for handle in handles)) == [str(n) for n in range(200)]
+    assert await asyncio.gather(*(handle.result(timeout=60) for handle in handles)) == [str(n) for n in range(200)]
 
 
 async def test_one_bad_call_among_many_leaves_the_queue_empty(make_queue: MakeQueue) -> None:
@@ -198,7 +198,7 @@ async def test_calls_without_an_event_loop(make_queue: MakeQueue, run_worker: Ru
             *add.enqueue_many_sync((n, "x") for n in range(3)),
             *add.options(delay=0.01).enqueue_many_sync([(3, "y")]),
         ]
-        return [handle.result_sync(timeout=20) for handle in handles]
+        return [handle.result_sync(timeout=60) for handle in handles]
 
     await run_worker(queue)
     assert await asyncio.to_thread(send) == ["0x", "1x", "2x", "3y"]

@@ -22,14 +22,14 @@ async def test_a_payload_beyond_the_workers_limit_is_a_dead_letter_for_one_with_
     handle = await large.task(max_retries=0)(size).enqueue(bytes(200_000))
     worker = await run_worker(small)
     with pytest.raises(TaskExecutionError, match="more than max_payload_bytes=100000 of this worker"):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     (letter,) = await large.dead_letters("default")
     assert (letter.task, letter.state, letter.reason) == ("size", "dead", "too_large")
     worker.drain()
     await until(lambda: worker.health.stopped, "it has ended")
     await run_worker(large)
     assert await large.requeue_dead("default") == 1
-    assert await handle.result(timeout=10) == 200_000
+    assert await handle.result(timeout=60) == 200_000
 
 
 async def test_a_large_bulk_is_all_or_nothing(make_queue: MakeQueue) -> None:

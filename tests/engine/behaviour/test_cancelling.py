@@ -32,14 +32,14 @@ async def test_waiting_tasks_can_be_cancelled_once(queue: TaskQueue, run_worker:
         assert await handle.cancel() is False
         assert await handle.status() == "cancelled"
         with pytest.raises(TaskCancelledError):
-            await handle.result(timeout=1)
+            await handle.result(timeout=60)
     assert (await queue.queue_stats("default")).ready == 1
     await run_worker(queue)
-    await other.result(timeout=10)
+    await other.result(timeout=60)
     assert ran == ["other"]
     assert await queue.handle("never-was").cancel() is False
     with pytest.raises(TaskNotFoundError):
-        await queue.handle("never-was").result(timeout=1)
+        await queue.handle("never-was").result(timeout=60)
 
 
 async def test_a_running_task_can_be_cancelled_and_never_retries(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -60,7 +60,7 @@ async def test_a_running_task_can_be_cancelled_and_never_retries(queue: TaskQueu
     assert await handle.status() == "running"
     assert await handle.cancel() is True
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert attempts == 1
 
 
@@ -102,7 +102,7 @@ async def test_a_task_that_is_stopped_before_its_first_step_has_an_end_and_frees
     worker.launcher.launch = launch_and_stop  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(TaskCancelledError):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
 
 
 async def _taken_over(queue: TaskQueue, task_id: str, *, max_deliveries: int = 5) -> None:
@@ -130,14 +130,14 @@ async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
 
     handle = await task.enqueue()
     after = await behind.options(after=[handle]).enqueue()
-    waiting = asyncio.ensure_future(handle.result(timeout=10))
+    waiting = asyncio.ensure_future(handle.result(timeout=60))
     await until(lambda: white_box.awaited(queue), "somebody waits for its end")
     await _taken_over(queue, handle.id, max_deliveries=max_deliveries)
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="cancelled while it ran"):
         await waiting
     with pytest.raises(TaskCancelledError, match="cancelled while it ran"):
-        await after.result(timeout=10)
+        await after.result(timeout=60)
     assert await handle.status() == "cancelled"
     assert await queue.dead_letters("default") == []
     assert await queue.requeue_dead("default") == 0
@@ -146,7 +146,7 @@ async def test_a_cancelled_task_whose_worker_was_killed_ends_as_cancelled(
     assert ran == []
     assert await white_box.cancel_marks(queue) == set()
     assert await white_box.left_behind(queue) == {}
-    await (await task.enqueue()).result(timeout=10)
+    await (await task.enqueue()).result(timeout=60)
 
 
 @pytest.mark.parametrize("code", "rnfdx")
@@ -204,5 +204,5 @@ async def test_an_expired_task_that_was_cancelled_in_the_meantime_is_cancelled(
     monkeypatch.setattr(queue.broker, "step", step_and_cancel)
     await run_worker(queue)
     with pytest.raises(TaskCancelledError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert await handle.status() == "cancelled"

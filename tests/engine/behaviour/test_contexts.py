@@ -39,7 +39,7 @@ def application() -> Any:
 
 
 async def seen_by(handles: Sequence[Any]) -> list[Any]:
-    return [await handle.result(timeout=20) for handle in handles]
+    return [await handle.result(timeout=60) for handle in handles]
 
 
 def sees_and_sets(name: str) -> str:
@@ -276,8 +276,8 @@ async def test_the_next_task_in_a_thread_finds_no_event_loop(make_queue: MakeQue
     await run_worker(queue)
 
     async def in_the_same_thread() -> bool:
-        left_in = await (await leaves_its_loop.enqueue()).result(timeout=10)
-        return await (await finds_none.enqueue()).result(timeout=10) == left_in
+        left_in = await (await leaves_its_loop.enqueue()).result(timeout=60)
+        return await (await finds_none.enqueue()).result(timeout=60) == left_in
 
     await until(in_the_same_thread, "one thread has run both")
 
@@ -334,9 +334,9 @@ async def test_a_worker_that_a_task_starts_is_not_part_of_it(make_queue: MakeQue
         handle = await inner.enqueue()
         await other.start_workers(1, queues=["other"])
         try:
-            return await handle.result(timeout=10)
+            return await handle.result(timeout=60)
         finally:
             await other.stop_workers()
 
     await run_worker(queue, queues=["default"])
-    assert await (await outer.enqueue()).result(timeout=20) == "inner"
+    assert await (await outer.enqueue()).result(timeout=60) == "inner"

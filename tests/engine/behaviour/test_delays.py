@@ -20,15 +20,15 @@ async def test_a_delayed_task_is_never_early_and_hardly_late(queue: TaskQueue, r
     loop = asyncio.get_running_loop()
     assert await (await when.options(delay=60).enqueue()).status() == "delayed"
     late: list[float] = []
-    for _ in range(5):
+    while len(late) < 40 and min(late, default=1.0) > 0.1:  # one of them is on time, however busy the machine is
         began = loop.time()
         handle = await when.options(delay=0.3).enqueue()
-        late.append(await handle.result(timeout=10) - began - 0.3)
+        late.append(await handle.result(timeout=60) - began - 0.3)
     assert min(late) >= 0
-    assert min(late) <= 0.1, "at least one of them, when the machine is busy"
+    assert min(late) <= 0.1
     eta = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.2)
     later = await when.options(eta=eta).enqueue()
-    await later.result(timeout=10)
+    await later.result(timeout=60)
     assert dt.datetime.now(dt.UTC) >= eta
 
 
@@ -60,7 +60,7 @@ async def test_an_expired_task_does_not_run(queue: TaskQueue, run_worker: RunWor
     await asyncio.sleep(0.05)
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="expired"):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert await handle.status() == "expired"
     assert not ran
 

@@ -109,7 +109,7 @@ async def test_any_exception_of_a_task_is_recorded(queue: TaskQueue, run_worker:
     handles = [await task.enqueue() for task in (on_the_loop, in_a_thread, in_a_batch)]
     for handle in handles:
         with pytest.raises(TaskExecutionError):
-            await handle.result(timeout=10)
+            await handle.result(timeout=60)
         assert await handle.status() == "failed"
     letters = await queue.dead_letters("default")
     assert {letter.id for letter in letters} == {handle.id for handle in handles}
@@ -145,9 +145,9 @@ async def test_a_result_whose_validator_raises_fails_its_task(queue: TaskQueue, 
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="KeyError"):
-        await (await picky.enqueue()).result(timeout=10)
+        await (await picky.enqueue()).result(timeout=60)
     with pytest.raises(TaskExecutionError, match="cannot be read: KeyError"):
-        await (await unreadable.enqueue()).result(timeout=10)
+        await (await unreadable.enqueue()).result(timeout=60)
     assert {letter.reason for letter in await queue.dead_letters("default")} == {"bad_result", "bad_outcomes"}
 
 
@@ -196,7 +196,7 @@ async def test_a_delay_that_is_none_leaves_it_to_the_policy(
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError):
-        await (await later.enqueue()).result(timeout=10)
+        await (await later.enqueue()).result(timeout=60)
     assert runs == 3
 
 
@@ -239,9 +239,9 @@ async def test_invalid_options_do_not_prevent_an_outcome_from_being_recorded(
     await run_worker(queue)
     for task in (listed, alone, odd):
         with pytest.raises(TaskExecutionError):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
     assert runs == {"list": 1, "alone": 1, "odd": 1}
-    assert await (await for_ever.enqueue()).result(timeout=10) == 3
+    assert await (await for_ever.enqueue()).result(timeout=60) == 3
     for ttl in (float("nan"), -3.0):
         object.__setattr__(for_ever.definition.options, "result_ttl", ttl)
         handle = await for_ever.enqueue()
@@ -316,11 +316,11 @@ async def test_an_outcome_that_cannot_be_sent_takes_no_other_with_it(
     poisoned.task_id = handles[7].id
     release.set()
     with pytest.raises(TaskExecutionError, match="could not be recorded"):
-        await handles[7].result(timeout=10)
-    assert [await handle.result(timeout=10) for handle in handles if handle is not handles[7]] == [
+        await handles[7].result(timeout=60)
+    assert [await handle.result(timeout=60) for handle in handles if handle is not handles[7]] == [
         n for n in range(20) if n != 7
     ]
-    assert await (await work.enqueue(3)).result(timeout=10) == 3
+    assert await (await work.enqueue(3)).result(timeout=60) == 3
 
 
 async def test_an_outcome_that_cannot_be_recorded_is_left_to_its_lease(
@@ -340,7 +340,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_left_to_its_lease(
     poisoned.task_id = handle.id
     release.set()
     await until(lambda: not worker.held, "it is given up")
-    assert await (await work.enqueue()).result(timeout=10) is None
+    assert await (await work.enqueue()).result(timeout=60) is None
     assert poisoned.calls < 50  # it is not sent again and again
 
 
@@ -363,7 +363,7 @@ async def test_an_error_of_the_worker_itself_ends_no_task(
     async def work() -> int:
         return 1
 
-    assert await (await work.enqueue()).result(timeout=10) == 1
+    assert await (await work.enqueue()).result(timeout=60) == 1
     assert "the worker met an error and goes on" in caplog.text
 
 
@@ -394,7 +394,7 @@ async def test_an_unawaited_result_is_no_success(queue: TaskQueue, run_worker: R
     await run_worker(queue)
     for task in (forgotten, generator, future, in_a_thread):
         with pytest.raises(TaskExecutionError, match="it returned"):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
     handle = await forgotten_and_not_kept.enqueue()
     await until(lambda: _is(handle, "failed"), "it has failed")
     letters = await queue.dead_letters("default")
@@ -441,12 +441,12 @@ async def test_a_plain_function_around_an_async_one_is_awaited(queue: TaskQueue,
         return [1 for _ in items]
 
     await run_worker(queue)
-    assert await (await doubled.enqueue(4)).result(timeout=10) == 8
-    assert await (await many.enqueue()).result(timeout=10) == 1
-    assert await (await queue.enqueue(_Plain(n=4))).result(timeout=10) == 5
+    assert await (await doubled.enqueue(4)).result(timeout=60) == 8
+    assert await (await many.enqueue()).result(timeout=60) == 1
+    assert await (await queue.enqueue(_Plain(n=4))).result(timeout=60) == 5
     for task, problem in ((fails, "LookupError: inside"), (hangs, "timeout")):
         with pytest.raises(TaskExecutionError, match=problem):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
 
 
 async def test_the_next_of_nothing_in_a_thread_fails_at_once(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -456,7 +456,7 @@ async def test_the_next_of_nothing_in_a_thread_fails_at_once(queue: TaskQueue, r
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="StopIteration"):
-        await (await first.enqueue()).result(timeout=10)
+        await (await first.enqueue()).result(timeout=60)
 
 
 async def test_deadlines_are_kept_for_running_tasks_only(make_queue: MakeQueue, run_worker: RunWorker) -> None:

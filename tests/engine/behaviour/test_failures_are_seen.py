@@ -30,7 +30,7 @@ async def test_a_final_failure_is_an_error_with_its_traceback_and_a_retry_an_inf
     await run_worker(queue)
     handle = await send.enqueue()
     with pytest.raises(TaskExecutionError):
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     (failure,) = _records(caplog, logging.ERROR)
     text = failure.getMessage()
     for part in ("send", handle.id, "mail", "attempt 2", r"ValueError: no\nluck"):
@@ -58,7 +58,7 @@ async def test_a_timeout_and_a_bad_result_are_errors_too(
     await run_worker(queue)
     for task in (slow, odd):
         with pytest.raises(TaskExecutionError):
-            await (await task.enqueue()).result(timeout=10)
+            await (await task.enqueue()).result(timeout=60)
     texts = [record.getMessage() for record in _records(caplog, logging.ERROR)]
     assert any("slow" in text and "(timeout)" in text for text in texts)
     assert any("odd" in text and "(bad_result)" in text for text in texts)

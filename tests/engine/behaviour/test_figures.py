@@ -48,7 +48,7 @@ async def test_a_task_that_waits_for_another_becomes_ready_when_that_has_ended(
     handle = await queue.enqueue(chain(task.message(), task.message(), task.message()))
     assert await counted(queue) == (1, 0)
     await run_worker(queue)
-    await handle.result(timeout=15)
+    await handle.result(timeout=60)
     assert await counted(queue) == (3, 3)
 
 
@@ -63,7 +63,7 @@ async def test_a_retry_becomes_ready_again_and_each_run_counts(queue: TaskQueue,
             raise ValueError("not yet")
 
     await run_worker(queue)
-    await (await task.enqueue()).result(timeout=15)
+    await (await task.enqueue()).result(timeout=60)
     assert await counted(queue) == (3, 3)
 
 
@@ -207,7 +207,7 @@ async def test_parked_tasks_are_told_and_not_counted_again(make_queue: MakeQueue
     assert await counted(queue) == (4, 0)
     release.set()
     for handle in handles:
-        await handle.result(timeout=15)
+        await handle.result(timeout=60)
     assert await counted(queue) == (4, 4)
 
 
@@ -287,7 +287,7 @@ async def test_a_worker_tells_how_long_its_oldest_run_takes(queue: TaskQueue, ru
     await until(older, "it grows older")
     assert first < 10
     release.set()
-    await handle.result(timeout=15)
+    await handle.result(timeout=60)
 
     async def idle() -> bool:
         return await oldest() == 0.0

@@ -20,7 +20,7 @@ async def test_a_handle_from_an_id_finds_its_queue(queue: TaskQueue, run_worker:
     task_id = (await answer.enqueue()).id
     await run_worker(queue)
     await until(lambda: _is(queue, task_id, "succeeded"), "it has run")
-    assert await queue.handle(task_id).result(timeout=5) == 42
+    assert await queue.handle(task_id).result(timeout=60) == 42
     assert await queue.handle("nothing").status() == "unknown"
 
 
@@ -56,7 +56,7 @@ async def test_one_id_in_two_queues_is_two_tasks(queue: TaskQueue, run_worker: R
     worker = await run_worker(queue, queues=["default", "other", "another"])
     await until(lambda: worker.slots.running, "one runs")
     release.set()
-    assert [await handle.result(timeout=10) for handle in handles] == [1, 2, 3]
+    assert [await handle.result(timeout=60) for handle in handles] == [1, 2, 3]
     assert sorted(ran) == [1, 2, 3]
     for name in ("default", "other", "another"):
         stats = await queue.queue_stats(name)
@@ -73,8 +73,8 @@ async def test_a_bare_id_is_looked_for_in_all_queues(queue: TaskQueue, run_worke
     for name in ("a", "z"):
         await queue.broker.enqueue(name, [task.message(5).encode(10_000, task_id="same")])
     await run_worker(queue, queues=[ended])
-    await TaskHandle(queue.sessions, "same", Partition(ended)).result(timeout=10)
+    await TaskHandle(queue.sessions, "same", Partition(ended)).result(timeout=60)
     found = queue.handle("same")
-    assert await found.result(timeout=10) == 5
+    assert await found.result(timeout=60) == 5
     assert found.queue == ended
     assert await queue.handle("same").cancel() is True

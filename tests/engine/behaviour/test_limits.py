@@ -88,7 +88,7 @@ async def test_a_dead_holders_slot_comes_back(make_queue: MakeQueue, run_worker:
     reply = await queue.broker.step("default", queue.application.options_of("default"), "gone", 3, [])
     assert len(reply.claims) == 1
     await run_worker(queue)
-    assert [await handle.result(timeout=10) for handle in handles] == [0, 1, 2]
+    assert [await handle.result(timeout=60) for handle in handles] == [0, 1, 2]
 
 
 async def test_rate_limit_per_key_spaces_starts_of_each_key(make_queue: MakeQueue, run_worker: RunWorker) -> None:
@@ -129,7 +129,7 @@ async def test_a_cancelled_task_that_waits_for_its_key_is_gone(make_queue: MakeQ
     assert await waiting.cancel()
     assert await waiting.status() == "cancelled"
     release.set()
-    assert (await running.result(timeout=10), await last.result(timeout=10)) == (1, 1)
+    assert (await running.result(timeout=60), await last.result(timeout=60)) == (1, 1)
     await until(lambda: _idle(queue, 3), "nothing is left")
 
 
@@ -148,7 +148,7 @@ async def test_failed_and_retried_tasks_free_their_slot(make_queue: MakeQueue, r
 
     await run_worker(queue)
     await queue.enqueue_many([fails.message(n) for n in range(5)])
-    await until(lambda: _idle(queue, 5), "all have failed for good", seconds=20)
+    await until(lambda: _idle(queue, 5), "all have failed for good", seconds=60)
     assert tries == dict.fromkeys(range(5), 2)
 
 

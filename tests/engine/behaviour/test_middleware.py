@@ -67,7 +67,7 @@ async def test_the_first_is_outermost_everywhere(make_queue: MakeQueue, run_work
     assert log == ["outer sends 1", "inner sends 1", "inner sent 1", "outer sent 1"]
     log.clear()
     worker = await run_worker(queue, concurrency=3)
-    assert await handle.result(timeout=10) == 7
+    assert await handle.result(timeout=60) == 7
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
     assert log == [
@@ -97,7 +97,7 @@ async def test_headers_travel_to_the_worker_and_with_every_retry(make_queue: Mak
     await run_worker(queue)
     message = task.message(1)
     handles = await queue.enqueue_many([message, message])
-    assert [await handle.result(timeout=10) for handle in handles] == [{"trace": "task-0"}, {"trace": "task-1"}]
+    assert [await handle.result(timeout=60) for handle in handles] == [{"trace": "task-0"}, {"trace": "task-1"}]
     assert sorted(attempt for attempt, _ in seen) == [1, 1, 2, 2]
     assert message.headers == {}  # the caller's own message is unchanged
 
@@ -123,11 +123,11 @@ async def test_the_members_of_a_workflow_have_headers_too(make_queue: MakeQueue,
 
     await run_worker(queue)
     end = await queue.enqueue(chain(first.message(), then.message(), then.message()))
-    assert await end.result(timeout=10) == ["0", "1", "2"]
+    assert await end.result(timeout=60) == ["0", "1", "2"]
     together = await queue.enqueue(group(first.message(), first.message()))
-    assert await together.result(timeout=10) == [["0"], ["1"]]
+    assert await together.result(timeout=60) == [["0"], ["1"]]
     after = await first.options(after=[end]).enqueue()
-    assert await after.result(timeout=10) == ["0"]
+    assert await after.result(timeout=60) == ["0"]
     assert sizes == [1, 2, 1]
 
 
@@ -137,7 +137,7 @@ async def test_without_middleware_a_task_has_no_headers(queue: TaskQueue, run_wo
         return len(current_task().headers)
 
     await run_worker(queue)
-    assert await (await task.enqueue()).result(timeout=10) == 0
+    assert await (await task.enqueue()).result(timeout=60) == 0
 
 
 async def test_headers_that_are_not_text_are_refused(make_queue: MakeQueue) -> None:
@@ -240,7 +240,7 @@ async def test_a_hook_that_fails_around_a_run_fails_the_run(
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match=f"RuntimeError: {where}"):
-        await (await task.enqueue()).result(timeout=10)
+        await (await task.enqueue()).result(timeout=60)
     assert runs == (2 if where == "after running" else 0)
     (letter,) = await queue.dead_letters("default")
     assert letter.attempts == 2
@@ -257,7 +257,7 @@ async def test_hooks_that_are_told_and_fail_change_nothing(
 
     worker = await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="ValueError: why"):
-        await (await task.enqueue()).result(timeout=10)
+        await (await task.enqueue()).result(timeout=60)
     worker.drain()
     await until(lambda: worker.health.stopped, "the worker has ended")
     for hook in ("on_retry", "on_dead", "shutdown"):
@@ -311,7 +311,7 @@ async def test_retries_and_deaths_are_told_with_their_reason(make_queue: MakeQue
     await run_worker(queue)
     for handle in handles:
         with pytest.raises(TaskQueueError):
-            await handle.result(timeout=10)
+            await handle.result(timeout=60)
     await until(lambda: len(told) == 5, "all have been told")
     assert {entry[:4] for entry in told} == {
         ("retry", "fails", "1", "exception"), ("dead", "fails", "2", "exception"), ("dead", "hangs", "1", "timeout"),
@@ -336,7 +336,7 @@ async def test_a_hook_that_hangs_holds_no_slot_and_no_outcome(make_queue: MakeQu
     await run_worker(queue, concurrency=1)
     for handle in await queue.enqueue_many([fails.message() for _ in range(3)]):
         with pytest.raises(TaskExecutionError):
-            await handle.result(timeout=10)
+            await handle.result(timeout=60)
     release.set()
 
 
@@ -368,8 +368,8 @@ async def test_a_hook_may_answer_in_place_of_the_task_or_run_it_again(
         return "second time"
 
     await run_worker(queue)
-    assert await (await cached.enqueue()).result(timeout=10) == "from the cache"
-    assert await (await flaky.enqueue()).result(timeout=10) == "second time"
+    assert await (await cached.enqueue()).result(timeout=60) == "from the cache"
+    assert await (await flaky.enqueue()).result(timeout=60) == "second time"
     assert calls == ["flaky", "flaky"]
 
 
@@ -392,7 +392,7 @@ async def test_a_timeout_goes_through_the_hooks(make_queue: MakeQueue, run_worke
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="timeout"):
-        await (await hangs.enqueue()).result(timeout=10)
+        await (await hangs.enqueue()).result(timeout=60)
     assert seen == ["cancelled"]
 
 

@@ -164,4 +164,4 @@ async def test_a_workflow_that_cannot_be_sent_leaves_nothing(make_queue: MakeQue
     assert isinstance(error, TaskQueueError)
     assert (await queue.queue_stats("default")).ready == GOOD
     await run_worker(queue)
-    assert await (await work.enqueue(5)).result(timeout=10) == 5
+    assert await (await work.enqueue(5)).result(timeout=60) == 5

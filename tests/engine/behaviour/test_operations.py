@@ -27,7 +27,7 @@ async def test_pause_stops_claims_and_resume_goes_on(queue: TaskQueue, run_worke
     with pytest.raises(TaskTimeoutError):
         await handle.result(timeout=0.2)
     await queue.resume("default")
-    assert await handle.result(timeout=10) == 1
+    assert await handle.result(timeout=60) == 1
 
 
 async def test_purge_drops_waiting_tasks(queue: TaskQueue) -> None:
@@ -67,7 +67,7 @@ async def test_workers_in_this_process(queue: TaskQueue) -> None:
 
     await queue.start_workers(2)
     assert queue.worker_count == 2
-    assert await (await task.enqueue()).result(timeout=10) == 1
+    assert await (await task.enqueue()).result(timeout=60) == 1
     await queue.stop_workers()
     assert queue.worker_count == 0
     await queue.start_workers()

@@ -60,7 +60,7 @@ async def test_the_queue_of_another_application_is_never_touched(
     worker = await run_worker(second, concurrency=2)
     await searched_twice(count)
     handles = await second.enqueue_many([ours.message(n) for n in range(50)])
-    assert await asyncio.gather(*(handle.result(timeout=20) for handle in handles)) == list(range(50))
+    assert await asyncio.gather(*(handle.result(timeout=60) for handle in handles)) == list(range(50))
     await untouched(first, "a", 200)
     assert (their_runs, len(our_runs)) == ([], 50)
     assert worker.selection.names == ["b"]
@@ -75,7 +75,7 @@ async def test_a_queue_that_appears_later_is_not_touched_either(
     await run_worker(second)
     await first.enqueue_many([theirs.message(n) for n in range(30)])
     await searched_twice(count)
-    assert await (await ours.enqueue(1)).result(timeout=20) == 1
+    assert await (await ours.enqueue(1)).result(timeout=60) == 1
     await untouched(first, "a", 30)
 
 
@@ -88,7 +88,7 @@ async def test_a_worker_of_one_of_its_applications_queues_leaves_the_other(
     count = searches(queue, monkeypatch)
     await run_worker(queue, queues=["high:3"])
     await searched_twice(count)
-    assert await (await high.enqueue(7)).result(timeout=20) == 7
+    assert await (await high.enqueue(7)).result(timeout=60) == 7
     await untouched(queue, "low", 20)
 
 
@@ -103,7 +103,7 @@ async def test_a_queue_with_a_common_name_prefix_is_another_queue(
     worker = await run_worker(second)
     await searched_twice(count)
     handles = await second.enqueue_many([ours.message(n) for n in range(10)])
-    await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+    await asyncio.gather(*(handle.result(timeout=60) for handle in handles))
     await untouched(first, other, 5)
     assert worker.selection.names == ["a", "a/1"]
 
@@ -115,7 +115,7 @@ async def test_a_queue_with_a_number_at_its_end_is_no_weight_of_another(
     (theirs, _), (ours, _) = app(first, "tenant"), app(second, "tenant:42")
     await theirs.enqueue(1)
     await run_worker(second, queues=["tenant:42"])
-    assert await (await ours.enqueue(42)).result(timeout=20) == 42
+    assert await (await ours.enqueue(42)).result(timeout=60) == 42
     await untouched(first, "tenant", 1)
 
 
@@ -127,7 +127,7 @@ async def test_a_schedule_for_another_application_does_not_make_the_worker_serve
     await theirs.enqueue(1)
     await second.add_schedule(name="nightly", schedule="0 3 * * *", task="task_of_a", args=[1], queue="a")
     worker = await run_worker(second)
-    assert await (await ours.enqueue(2)).result(timeout=20) == 2
+    assert await (await ours.enqueue(2)).result(timeout=60) == 2
     await untouched(first, "a", 1)
     assert worker.selection.queues == ["b"]
 
@@ -146,7 +146,7 @@ async def test_leases_that_end_in_another_applications_queue_are_left_to_it(
     await ours.options(delay=1.2).enqueue(0)
     await until(lambda: _finished(second, "b", 1), "the lease in the other queue has ended")
     await searched_twice(count)
-    assert await (await ours.enqueue(1)).result(timeout=20) == 1
+    assert await (await ours.enqueue(1)).result(timeout=60) == 1
     assert (await first.queue_stats("a")).in_flight == 1
 
 

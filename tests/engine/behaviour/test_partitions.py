@@ -30,7 +30,7 @@ async def test_tasks_spread_and_all_run(make_queue: MakeQueue, run_worker: RunWo
     assert (await queue.queue_stats("default")).ready == 201
     assert list(await queue.get_metrics()) == ["default"]
     await run_worker(queue)
-    assert await asyncio.gather(*(handle.result(timeout=20) for handle in handles)) == list(range(201))
+    assert await asyncio.gather(*(handle.result(timeout=60) for handle in handles)) == list(range(201))
     assert await queue.handle(handles[7].id).status() == "succeeded"
 
 
@@ -105,7 +105,7 @@ async def test_a_queue_can_get_more_and_fewer_partitions(make_queue: MakeQueue, 
     before = await one.enqueue_many([define(one).message(n) for n in range(10)])
     spread = await four.enqueue_many([define(four).message(n) for n in range(40)])
     await run_worker(one)  # this worker knows only one partition, and finds the others
-    assert await asyncio.gather(*(handle.result(timeout=20) for handle in [*before, *spread])) == [
+    assert await asyncio.gather(*(handle.result(timeout=60) for handle in [*before, *spread])) == [
         *range(10), *range(40)
     ]  # fmt: skip
 
@@ -143,7 +143,7 @@ async def test_workflows_cross_partitions(make_queue: MakeQueue, run_worker: Run
         return sum(numbers)
 
     await run_worker(queue)
-    assert await (await queue.enqueue(chord([one.message(n) for n in range(50)], total.message()))).result(20) == 1225
+    assert await (await queue.enqueue(chord([one.message(n) for n in range(50)], total.message()))).result(60) == 1225
 
 
 def test_partitions_must_be_positive() -> None:
@@ -166,9 +166,9 @@ async def test_a_pause_before_the_first_task_is_one_of_all_partitions(
     looks = await queue.enqueue_many([noop.options(queue="other").message() for _ in range(40)])
     await run_worker(queue, queues=["other"])
     for handle in looks:
-        await handle.result(timeout=20)
+        await handle.result(timeout=60)
     stats = await queue.queue_stats("default")
     assert (stats.ready, stats.in_flight, stats.paused) == (40, 0, True)
     await queue.resume("default")
     for handle in handles:
-        await handle.result(timeout=20)
+        await handle.result(timeout=60)

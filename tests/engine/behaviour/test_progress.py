@@ -30,7 +30,7 @@ async def test_a_task_says_how_far_it_is(queue: TaskQueue, run_worker: RunWorker
     assert abs(found.at.timestamp() - time.time()) < 30
     assert await queue.handle(handle.id).progress() == found
     go_on.set()
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     assert await handle.progress() is None
     assert await white_box.reports(queue) == 0
     assert await queue.handle("never-was").progress() is None
@@ -60,7 +60,7 @@ async def test_a_plain_function_reports_from_its_thread(make_queue: MakeQueue, r
     await until(further, "it has reported again")
     assert (first.total, first.fraction, first.note) == (None, None, "in a thread")
     go_on = True
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
 
 
 async def test_a_tight_loop_does_not_flood_redis_and_its_last_report_arrives(
@@ -96,7 +96,7 @@ async def test_a_tight_loop_does_not_flood_redis_and_its_last_report_arrives(
     assert max(sent) == 5  # one call for all tasks
     finish.set()
     for handle in handles:
-        await handle.result(timeout=10)
+        await handle.result(timeout=60)
     assert await white_box.reports(queue) == 0
 
 
@@ -223,7 +223,7 @@ async def test_reports_wait_for_redis_and_the_task_notices_nothing(
     found = await until(handle.progress, "the report has arrived")
     assert (found.done, failures) == (1, 2)
     go_on.set()
-    assert await handle.result(timeout=10) == "done"
+    assert await handle.result(timeout=60) == "done"
 
 
 async def test_progress_is_numbers(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -236,7 +236,7 @@ async def test_progress_is_numbers(queue: TaskQueue, run_worker: RunWorker) -> N
         return "both refused"
 
     await run_worker(queue)
-    assert await (await task.enqueue()).result(timeout=10) == "both refused"
+    assert await (await task.enqueue()).result(timeout=60) == "both refused"
 
 
 async def test_a_context_made_by_hand_forgets_reports() -> None:

@@ -75,7 +75,7 @@ async def test_a_tick_adds_the_task_and_a_worker_runs_it(
     await scheduler.one_pass()
     fired = await schedule(queue, "s")
     assert fired.last_task_id is not None
-    assert await queue.handle(fired.last_task_id).result(timeout=10) == 42
+    assert await queue.handle(fired.last_task_id).result(timeout=60) == 42
 
 
 async def test_the_missed_ticks_of_a_downtime_fire_once(queue: TaskQueue, scheduler: Scheduler) -> None:
@@ -246,8 +246,8 @@ async def test_replace_cancels_a_waiting_task(queue: TaskQueue, scheduler: Sched
 
 
 async def test_replace_cancels_a_running_task(make_queue: MakeQueue, run_worker: RunWorker) -> None:
-    # The worker is notified, and does not find the mark only at its next renewal.
-    queue = make_queue(heartbeat=60)
+    # The worker is notified, and does not find the mark only at its next renewal, in 60 s.
+    queue = make_queue(heartbeat=60, queues=[{"name": "default", "lease_seconds": 300}])
     scheduler = Scheduler(queue.application, queue.sessions.new_broker())
     started: list[str] = []
 
@@ -270,7 +270,7 @@ async def test_replace_cancels_a_running_task(make_queue: MakeQueue, run_worker:
     async def cancelled() -> bool:
         return await queue.handle(first).status() == "cancelled"
 
-    await until(cancelled, "it was cancelled", seconds=5)
+    await until(cancelled, "it was cancelled")
     second = (await schedule(queue, "s")).last_task_id
     assert second is not None
     assert await queue.handle(second).status() == "running"
@@ -339,7 +339,7 @@ async def test_a_tick_wakes_an_idle_worker_and_tells_who_watches_for_work(
     activity = queue.broker.activity()
     assert await anext(activity) == ""
     await scheduler.one_pass()
-    assert await asyncio.wait_for(anext(activity), 15) == "default"
+    assert await asyncio.wait_for(anext(activity), 60) == "default"
     assert await white_box.calls(queue) == 1
     assert (await queue.queue_stats("default")).enqueued_total == 1
     await activity.aclose()  # type: ignore[attr-defined]
@@ -397,10 +397,11 @@ async def test_a_tick_keeps_the_tasks_own_delay_expiry_and_keys(
         await overdue(queue, name, DAY)
     before = await now_ms(queue)
     await scheduler.one_pass()
+    after = await now_ms(queue)
     assert (await queue.queue_stats("default")).delayed == 3
     for blob in await white_box.unfinished(queue):
         settings = envelope.decode(blob).settings
-        assert 29_000 < settings["x"] * 1000 - before < 31_000
+        assert before - 1000 < settings["x"] * 1000 - 30_000 < after + 1000
     limited = dataclasses.replace(queue.application.options_of("default"), concurrency_per_key=1)
     queue.application._options["default"] = limited
     await run_worker(queue)
@@ -592,7 +593,7 @@ async def test_a_schedule_runs_now_beside_its_ticks(queue: TaskQueue, run_worker
     before = await add(queue, paused=True, concurrency_policy="Forbid")
     first, second = await queue.run_schedule("s"), await queue.run_schedule("s")
     await run_worker(queue)
-    assert [await first.result(timeout=20), await second.result(timeout=20)] == ["ss", "ss"]
+    assert [await first.result(timeout=60), await second.result(timeout=60)] == ["ss", "ss"]
     assert await queue.list_schedules() == [before]
     with pytest.raises(TaskNotFoundError, match="no schedule is named 'nope'"):
         await queue.run_schedule("nope")

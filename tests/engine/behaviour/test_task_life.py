@@ -284,7 +284,7 @@ async def test_a_task_that_has_succeeded_tells_its_result_and_who_sent_it(
 
     await run_worker(queue)
     handle = await when.enqueue()
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     info = await handle.info()
     assert (info.state, info.enqueued_by) == ("succeeded", HERE)
     assert str(info.result["day"]) == "2026-11-26"
@@ -428,7 +428,7 @@ async def test_a_task_tells_which_task_sent_it(queue: TaskQueue, run_worker: Run
     await run_worker(queue)
     for sender in (parent, plain_parent):
         handle = await sender.enqueue()
-        sent = await handle.result(timeout=10)
+        sent = await handle.result(timeout=60)
         for task_id in sent if isinstance(sent, list) else [sent]:
             info = await queue.handle(task_id).info()
             assert (info.parent, info.enqueued_by) == (handle.id, HERE)
@@ -458,7 +458,7 @@ async def test_the_loss_of_a_worker_is_the_end_of_an_attempt(queue: TaskQueue, r
     assert [each.reason for each in info.errors] == ["worker_lost", "worker_lost", "max_deliveries"]
     assert await queue.retry(handle.id)
     await run_worker(queue)
-    assert await handle.result(timeout=10) == "done"
+    assert await handle.result(timeout=60) == "done"
 
 
 async def test_the_errors_of_a_task_are_few_and_small_and_end_with_it(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -487,7 +487,7 @@ async def test_the_errors_of_a_task_are_few_and_small_and_end_with_it(queue: Tas
         found = await queue.broker.inspect("default", [handle.id], most_bytes=0)
         assert len(found.records[0].errors) < 9000
     release.set()
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     assert (await handle.info()).errors == ()
 
 
@@ -536,7 +536,7 @@ async def test_retry_requeues_a_dead_letter_and_keeps_its_errors(queue: TaskQueu
     ]  # fmt: skip
     assert all(each.retry_at is not None for each in info.errors), "each was followed by another attempt"
     release.set()
-    assert await handle.result(timeout=10) == "done"
+    assert await handle.result(timeout=60) == "done"
 
 
 async def test_retry_says_why_another_task_cannot_be_retried(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -552,19 +552,19 @@ async def test_retry_says_why_another_task_cannot_be_retried(queue: TaskQueue, r
     assert await queue.retry(waiting.id) is False
     await run_worker(queue)
     done = await task.enqueue(good=True)
-    await done.result(timeout=10)
+    await done.result(timeout=60)
     with pytest.raises(TaskStateError, match="send the task again"):
         await queue.retry(done.id)
     failed = await task.options(unique_key="u").enqueue(good=False)
     with pytest.raises(TaskExecutionError):
-        await failed.result(timeout=10)
+        await failed.result(timeout=60)
     other = await task.options(unique_key="u", delay=60).enqueue(good=True)
     with pytest.raises(TaskStateError, match="another task has its unique key"):
         await queue.retry(failed.id)
     await other.cancel()
     assert await queue.retry(failed.id)
     with pytest.raises(TaskCancelledError):
-        await other.result(timeout=1)
+        await other.result(timeout=60)
     await told(failed, "failed")
     await queue.purge("default")
 
@@ -580,7 +580,7 @@ async def test_what_is_too_large_is_left_out_and_told(queue: TaskQueue, run_work
     assert info.problem is not None
     assert info.problem.endswith("bytes is too large to be shown")
     await run_worker(queue)
-    await handle.result(timeout=10)
+    await handle.result(timeout=60)
     info = await handle.info()
     assert (info.state, info.result) == ("succeeded", None)
     assert "its result of" in (info.problem or "")

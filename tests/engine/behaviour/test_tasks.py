@@ -64,9 +64,9 @@ async def test_a_task_runs_and_its_result_comes_back(queue: TaskQueue, run_worke
     handle = await add.enqueue(2, b=3)
     assert await handle.status() == "ready"
     await run_worker(queue)
-    assert await handle.result(timeout=10) == 5
+    assert await handle.result(timeout=60) == 5
     assert await handle.status() == "succeeded"
-    assert await handle.result(timeout=1) == 5
+    assert await handle.result(timeout=60) == 5
 
 
 async def test_values_arrive_as_the_annotated_types(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -87,7 +87,7 @@ async def test_values_arrive_as_the_annotated_types(queue: TaskQueue, run_worker
     )  # fmt: skip
     await run_worker(queue)
     handle = await record.enqueue(*arguments, extra=Colour.RED)
-    assert await handle.result(timeout=10) == (dt.date(2026, 1, 2), Point(1, 2.5))
+    assert await handle.result(timeout=60) == (dt.date(2026, 1, 2), Point(1, 2.5))
     assert seen == [*arguments[:10], (7, 8), {"extra": Colour.RED}]
 
 
@@ -95,8 +95,8 @@ async def test_class_tasks_are_named_and_run(queue: TaskQueue, run_worker: RunWo
     await run_worker(queue, queues=["high_priority", "default"])
     first = await queue.enqueue(ProcessData(data="x"), "high_priority")
     second = await queue.schedule(Renamed(count=1), "default", delay=dt.timedelta(milliseconds=50))
-    assert await first.result(timeout=10) == {"data": "x", "task": "process_data"}
-    assert await second.result(timeout=10) == 2
+    assert await first.result(timeout=60) == {"data": "x", "task": "process_data"}
+    assert await second.result(timeout=60) == 2
     assert Renamed.name == "something-else"
 
 
@@ -157,7 +157,7 @@ async def test_a_result_that_cannot_be_recorded_is_an_error_on_the_task(
     await run_worker(queue)
     for task, problem in ((large, "max_result_bytes=100"), (wrong, "result"), (odd, "cannot be encoded")):
         with pytest.raises(TaskExecutionError, match=problem):
-            await (await task.enqueue()).result(timeout=10)  # type: ignore[attr-defined]
+            await (await task.enqueue()).result(timeout=60)  # type: ignore[attr-defined]
 
 
 async def test_plain_functions_run_in_threads(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -166,7 +166,7 @@ async def test_plain_functions_run_in_threads(queue: TaskQueue, run_worker: RunW
         return threading.current_thread().name, current_task().name
 
     await run_worker(queue)
-    thread, name = await (await where.enqueue()).result(timeout=10)
+    thread, name = await (await where.enqueue()).result(timeout=60)
     assert thread.startswith("taskfleet-task")
     assert name == "where"
 
@@ -182,6 +182,6 @@ async def test_the_context_knows_the_attempt(queue: TaskQueue, run_worker: RunWo
 
     await run_worker(queue)
     handle = await about.enqueue()
-    assert await handle.result(timeout=10) == (handle.id, 1, True, True)
+    assert await handle.result(timeout=60) == (handle.id, 1, True, True)
     with pytest.raises(RuntimeError, match="inside a task"):
         current_task()

@@ -65,13 +65,13 @@ async def test_a_partial_message_gets_its_first_argument_from_the_task_before(
 ) -> None:
     await run_worker(queue)
     three = chain(shop.load.message("paris"), shop.total.partial(tax=1), shop.spell.partial(unit="€"))
-    assert await (await queue.enqueue(three)).result(timeout=10) == "11€"
+    assert await (await queue.enqueue(three)).result(timeout=60) == "11€"
     later = chain(shop.load.message("x"), shop.total.options(delay=0.05).partial(2).to("default"))
-    assert await (await queue.enqueue(later)).result(timeout=10) == 8
+    assert await (await queue.enqueue(later)).result(timeout=60) == 8
     fan_out = chain(shop.load.message("x"), group(shop.total.partial(), shop.total.partial(tax=5)))
-    assert await (await queue.enqueue(fan_out)).result(timeout=10) == (6, 11)
+    assert await (await queue.enqueue(fan_out)).result(timeout=60) == (6, 11)
     gathered = chord([shop.total.message([1]), shop.total.message([2])], shop.total.partial(tax=1))
-    assert await (await queue.enqueue(gathered)).result(timeout=10) == 4
+    assert await (await queue.enqueue(gathered)).result(timeout=60) == 4
 
 
 async def test_a_partial_message_without_a_task_before_is_refused_and_adds_nothing(
@@ -122,15 +122,15 @@ async def test_the_results_of_a_group_are_a_tuple_and_its_callback_gets_a_list(
     members = [shop.total.message([n]) for n in range(8)]
     for count in (1, 2, 6, 7, 8):
         handle = await queue.enqueue(group(*members[:count]))
-        results = await handle.result(timeout=10)
+        results = await handle.result(timeout=60)
         assert isinstance(results, tuple)
         assert results == tuple(range(count))
-        assert await asyncio.to_thread(handle.result_sync, 10) == results
-    nested = await (await queue.enqueue(group(members[0], group(members[1], members[2])))).result(timeout=10)
+        assert await asyncio.to_thread(handle.result_sync, 60) == results
+    nested = await (await queue.enqueue(group(members[0], group(members[1], members[2])))).result(timeout=60)
     assert nested == (0, (1, 2))
     assert isinstance(nested[1], tuple)
     behind = await queue.enqueue(chord(group(members[0], shop.spell.message(1)), shop.kinds.partial()))
-    assert await behind.result(timeout=10) == ["list", "int", "str"]
+    assert await behind.result(timeout=60) == ["list", "int", "str"]
 
 
 async def test_results_of_a_group_equal_the_list_that_they_were_before(
@@ -138,7 +138,7 @@ async def test_results_of_a_group_equal_the_list_that_they_were_before(
 ) -> None:
     await run_worker(queue)
     handle = await queue.enqueue(group(shop.total.message([1]), group(shop.spell.message(2))))
-    results: Any = await handle.result(timeout=10)
+    results: Any = await handle.result(timeout=60)
     assert results == [1, ["2"]]
     assert [1, ["2"]] == results  # noqa: SIM300
     assert results == (1, ("2",))
@@ -160,7 +160,7 @@ async def test_to_stop_waiting_and_to_run_too_long_are_two_errors(queue: TaskQue
     assert (waited.value.task_id, waited.value.timeout_seconds) == (handle.id, 0.02)
     assert not isinstance(waited.value, TaskExecutionError)  # the task has not ended
     await run_worker(queue)
-    for call in (lambda: handle.result(timeout=10), lambda: asyncio.to_thread(handle.result_sync, 10), handle.result):
+    for call in (lambda: handle.result(timeout=60), lambda: asyncio.to_thread(handle.result_sync, 60), handle.result):
         with pytest.raises(RunTimeoutError, match=r"ran longer than its timeout of 0\.1 s") as ran:
             await call()
         assert (ran.value.task_id, ran.value.timeout_seconds) == (handle.id, 0.1)
@@ -185,7 +185,7 @@ async def test_a_class_task_runs_with_the_options_of_its_class(queue: TaskQueue,
     assert first.id == second.id  # by its unique key
     other = await queue.enqueue(Weigh(order=8).options(unique_key="another"))
     await run_worker(queue)
-    assert [await handle.result(timeout=10) for handle in (first, other)] == [7, 8]
+    assert [await handle.result(timeout=60) for handle in (first, other)] == [7, 8]
     assert sorted(started) == [7, 8]
 
 
@@ -211,10 +211,10 @@ async def test_a_batch_item_is_of_its_class(queue: TaskQueue, run_worker: RunWor
 
     await run_worker(queue)
     handles = await queue.enqueue_many([store.message("a"), store.message("b", quantity=4), store.message(name="c")])
-    assert [await handle.result(timeout=10) for handle in handles] == [0.5, 2.0, 0.5]
-    assert await (await number.enqueue(number=3)).result(timeout=10) == 3
+    assert [await handle.result(timeout=60) for handle in handles] == [0.5, 2.0, 0.5]
+    assert await (await number.enqueue(number=3)).result(timeout=60) == 3
     with pytest.raises(TaskExecutionError, match="a row needs a name"):
-        await (await store.enqueue("")).result(timeout=10)
+        await (await store.enqueue("")).result(timeout=60)
     for call, problem in (
         (lambda: store.enqueue("a", 1, 2), "too many positional arguments"),  # type: ignore[call-arg]
         (lambda: store.enqueue("a", quantity="x"), "parameter 'quantity'"),  # type: ignore[arg-type]

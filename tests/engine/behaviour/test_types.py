@@ -105,7 +105,7 @@ async def test_an_argument_and_a_result_keep_all_that_they_hold(queue: TaskQueue
 
     await run_worker(queue)
     handle = await give.enqueue(ORDER, Aliased(orderId=3), b"test", "test", a=(1,), b=[1])
-    assert await handle.result(timeout=10) == ORDER
+    assert await handle.result(timeout=60) == ORDER
     assert seen == [ORDER, Aliased(orderId=3), (b"test", "test"), {"a": (1,), "b": [1]}]
     assert seen[0].password.get_secret_value() == "s3"
 
@@ -125,10 +125,10 @@ async def test_keys_of_a_dict_keep_their_types(queue: TaskQueue, run_worker: Run
         return pairs
 
     await run_worker(queue)
-    assert await (await plain.enqueue({2025: 10})).result(timeout=10) == {2025: 10}
-    assert await (await levels.enqueue({Level.LOW: 1})).result(timeout=10) == {Level.LOW: 1}
+    assert await (await plain.enqueue({2025: 10})).result(timeout=60) == {2025: 10}
+    assert await (await levels.enqueue({Level.LOW: 1})).result(timeout=60) == {Level.LOW: 1}
     given = {(1, 2): Forbidding(a=1)}
-    assert await (await pairs.enqueue(given)).result(timeout=10) == given
+    assert await (await pairs.enqueue(given)).result(timeout=60) == given
 
 
 async def test_a_validator_runs_once_for_an_argument_and_once_for_a_result(
@@ -139,7 +139,7 @@ async def test_a_validator_runs_once_for_an_argument_and_once_for_a_result(
         return text
 
     await run_worker(queue)
-    assert await (await shout.enqueue("a")).result(timeout=10) == "a!!"
+    assert await (await shout.enqueue("a")).result(timeout=60) == "a!!"
 
 
 async def test_a_subclass_where_the_parent_is_annotated_is_refused_before_anything_is_sent(queue: TaskQueue) -> None:
@@ -164,13 +164,13 @@ async def test_a_result_that_would_lose_something_fails_its_task(queue: TaskQueu
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match="result: a Child where Parent is annotated"):
-        await (await give.enqueue()).result(timeout=10)
+        await (await give.enqueue()).result(timeout=60)
 
 
 async def test_a_class_task_keeps_its_fields_and_its_result(queue: TaskQueue, run_worker: RunWorker) -> None:
     await run_worker(queue)
-    assert await (await queue.enqueue(PayOut(order=ORDER, note="a"))).result(timeout=10) == Decimal("48.10")
-    assert await (await queue.enqueue(OfDates())).result(timeout=10) == [dt.date(2025, 1, 1)]
+    assert await (await queue.enqueue(PayOut(order=ORDER, note="a"))).result(timeout=60) == Decimal("48.10")
+    assert await (await queue.enqueue(OfDates())).result(timeout=60) == [dt.date(2025, 1, 1)]
 
 
 async def test_a_result_annotation_that_means_nothing_is_an_error_before_anything_is_sent(queue: TaskQueue) -> None:
@@ -205,7 +205,7 @@ async def test_each_result_of_a_chord_keeps_its_own_form(queue: TaskQueue, run_w
     await run_worker(queue)
     for callback in (anything, annotated):
         members = group(plain.message(b"abc"), typed_date.message(), order.message())
-        await (await queue.enqueue(chord(members, callback.message()))).result(timeout=10)  # type: ignore[attr-defined]
+        await (await queue.enqueue(chord(members, callback.message()))).result(timeout=60)  # type: ignore[attr-defined]
     assert got[0][:2] == [b"abc", dt.date(2025, 1, 1)]
     assert got[0][2]["n"] == 42
     assert got[0][2]["password"].get_secret_value() == "s3"
@@ -232,9 +232,9 @@ async def test_a_result_that_is_passed_on_is_validated_by_the_one_that_takes_it(
         return order.n
 
     await run_worker(queue)
-    assert await (await queue.enqueue(chain(first.message(), second.message()))).result(timeout=10) == "a!"
+    assert await (await queue.enqueue(chain(first.message(), second.message()))).result(timeout=60) == "a!"
     # A class with other fields takes the fields that it has.
-    assert await (await queue.enqueue(chain(model.message(), field.message()))).result(timeout=10) == 3
+    assert await (await queue.enqueue(chain(model.message(), field.message()))).result(timeout=60) == 3
 
 
 async def test_items_of_a_batch_keep_the_types_of_their_prototype(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -248,7 +248,7 @@ async def test_items_of_a_batch_keep_the_types_of_their_prototype(queue: TaskQue
         return [(1, 2) for _ in items]
 
     await run_worker(queue)
-    assert await (await store.enqueue(ORDER, b"x")).result(timeout=10) == (1, 2)
+    assert await (await store.enqueue(ORDER, b"x")).result(timeout=60) == (1, 2)
     assert got == [(ORDER, b"x")]
     with pytest.raises(SerializationError, match="parameter 'kind'"):
         await store.enqueue(ORDER, 5)  # type: ignore[arg-type]
@@ -296,7 +296,7 @@ async def test_named_options_of_a_typed_dict_are_checked_one_by_one(queue: TaskQ
 
     await run_worker(queue)
     given = {"when": dt.date(2025, 1, 1), "n": 1}
-    assert await (await give.enqueue(1, **given)).result(timeout=10) == given  # type: ignore[arg-type]
+    assert await (await give.enqueue(1, **given)).result(timeout=60) == given  # type: ignore[arg-type]
     bad: list[tuple[dict[str, Any], str]] = [
         ({}, "missing a required argument: 'n'"),
         ({"n": 1, "zz": 2}, "unexpected keyword argument 'zz'"),

@@ -21,7 +21,7 @@ async def test_a_second_task_of_the_key_is_the_first(queue: TaskQueue, run_worke
     assert second.id == first.id != other.id
     assert (await queue.queue_stats("default")).ready == 2
     await run_worker(queue)
-    assert await second.result(timeout=10) == 1
+    assert await second.result(timeout=60) == 1
 
 
 async def test_the_key_is_held_while_the_task_runs_and_retries_and_free_after(
@@ -44,7 +44,7 @@ async def test_the_key_is_held_while_the_task_runs_and_retries_and_free_after(
     await until(lambda: worker.slots.running, "it runs")
     assert (await flaky.options(unique_key="k").enqueue()).id == first.id
     release.set()
-    assert await first.result(timeout=10) == 2
+    assert await first.result(timeout=60) == 2
     assert (await flaky.options(unique_key="k").enqueue()).id != first.id
 
 
@@ -84,9 +84,9 @@ async def test_replace_takes_the_new_arguments_at_the_time_of_the_first(
     second = await echo.options(unique_key="k", unique_mode="replace", delay=60).enqueue(2)
     assert second.id != first.id
     with pytest.raises(TaskCancelledError, match="replaced"):
-        await first.result(timeout=5)
+        await first.result(timeout=60)
     await run_worker(queue)
-    assert await second.result(timeout=10) == 2
+    assert await second.result(timeout=60) == 2
     stats = await queue.queue_stats("default")
     assert (stats.ready, stats.delayed, stats.in_flight) == (0, 0, 0)
 
@@ -121,7 +121,7 @@ async def test_a_running_task_is_not_replaced_but_followed(queue: TaskQueue, run
     await until(lambda: worker.slots.running, "it runs")
     second = await hold.enqueue(2)
     release.set()
-    assert (await first.result(timeout=10), await second.result(timeout=10)) == (1, 2)
+    assert (await first.result(timeout=60), await second.result(timeout=60)) == (1, 2)
 
 
 async def test_keys_come_from_arguments(queue: TaskQueue) -> None:

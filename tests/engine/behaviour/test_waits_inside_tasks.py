@@ -64,7 +64,7 @@ async def test_slots_that_wait_for_tasks_without_a_slot_are_told_once(
     assert any(each.id in warning for each in children)
     assert "chain(" in warning
     await run_worker(queue, concurrency=1)  # no task was lost: another worker ends it
-    assert [await each.result(timeout=15) for each in parents] == [1, 1]
+    assert [await each.result(timeout=60) for each in parents] == [1, 1]
 
 
 async def test_a_task_that_waits_for_itself_fails(queue: TaskQueue, run_worker: RunWorker) -> None:
@@ -81,8 +81,8 @@ async def test_a_task_that_waits_for_itself_fails(queue: TaskQueue, run_worker: 
 
     await run_worker(queue)
     with pytest.raises(TaskExecutionError, match=r"task 'narcissus' \(\w+\) waits for its own result"):
-        await (await narcissus.enqueue()).result(timeout=10)
-    assert await (await watched_by_its_child.enqueue()).result(timeout=10) == 7
+        await (await narcissus.enqueue()).result(timeout=60)
+    assert await (await watched_by_its_child.enqueue()).result(timeout=60) == 7
     assert await watched[0] == 7
 
 
@@ -100,7 +100,7 @@ async def test_a_task_that_waits_beside_a_free_slot_is_no_reason_to_warn(
 
     with caplog.at_level(logging.WARNING, "taskfleet"):
         await run_worker(queue, concurrency=concurrency)
-        assert await (await parent.enqueue(5)).result(timeout=15) == 10
+        assert await (await parent.enqueue(5)).result(timeout=60) == 10
     assert warnings(caplog) == []
 
 
@@ -126,6 +126,6 @@ async def test_a_task_that_waits_for_one_that_another_worker_runs_is_no_reason_t
         waiting = await parent.enqueue(running.id)
         await until(lambda: len(notes) > 20, "the task that waits looks many times")
         let_go.set()
-        assert await waiting.result(timeout=15) == 1
+        assert await waiting.result(timeout=60) == 1
     assert set(notes) == {"running"}
     assert warnings(caplog) == []

@@ -53,8 +53,8 @@ async def test_a_second_chain_goes_on_from_the_task_that_has_the_key(
     handles = [await queue.enqueue(chain(load.message(7), report.message())) for _ in range(3)]
     assert await handles[0].status() == "blocked"
     await run_worker(queue)
-    assert [await handle.result(timeout=10) for handle in handles] == ["14 rows"] * 3
-    assert await alone.result(timeout=10) == 14
+    assert [await handle.result(timeout=60) for handle in handles] == ["14 rows"] * 3
+    assert await alone.result(timeout=60) == 14
     assert sorted(ran) == ["load", "report", "report", "report"]
     await nothing_left(queue)
 
@@ -74,11 +74,11 @@ async def test_a_chain_joins_a_task_that_runs(queue: TaskQueue, other: str, run_
 
     await run_worker(queue)
     first = await queue.enqueue(chain(load.message(), double.message(), double.message()))
-    await asyncio.wait_for(running.wait(), 10)
+    await asyncio.wait_for(running.wait(), 60)
     second = await queue.enqueue(chain(load.message(), double.message()))
     third = await double.options(after=[await load.enqueue()]).enqueue(1)
     release.set()
-    assert [await handle.result(timeout=10) for handle in (first, second, third)] == [20, 10, 2]
+    assert [await handle.result(timeout=60) for handle in (first, second, third)] == [20, 10, 2]
     await nothing_left(queue)
 
 
@@ -107,8 +107,8 @@ async def test_groups_and_chords_take_the_holder_for_their_member(
     assert gathered.handles[0].id == held.id
     assert gathered.handles[1].id == gathered.handles[2].id
     await run_worker(queue)
-    assert await gathered.result(timeout=10) == [1, 2, 2]
-    assert (await summed.result(timeout=10), await nested.result(timeout=10)) == (13, 5)
+    assert await gathered.result(timeout=60) == [1, 2, 2]
+    assert (await summed.result(timeout=60), await nested.result(timeout=60)) == (13, 5)
     assert sorted(ran) == [1, 2, 3]
     await nothing_left(queue)
 
@@ -128,7 +128,7 @@ async def test_a_holder_that_fails_cancels_all_that_joined_it(
     await run_worker(queue)
     for end in ends:
         with pytest.raises(TaskCancelledError, match="ValueError: no"):
-            await end.result(timeout=10)
+            await end.result(timeout=60)
     await nothing_left(queue)
 
 
@@ -148,9 +148,9 @@ async def test_a_first_part_that_is_replaced_takes_its_chain_with_it(
     # This needs no worker.
     for end in ends[:2]:
         with pytest.raises(TaskCancelledError, match="replaced"):
-            await end.result(timeout=10)
+            await end.result(timeout=60)
     await run_worker(queue)
-    assert await ends[2].result(timeout=10) == 2
+    assert await ends[2].result(timeout=60) == 2
     await nothing_left(queue)
 
 
@@ -174,13 +174,13 @@ async def test_a_chain_comes_after_the_one_that_runs(
 
     await run_worker(queue)
     first = await queue.enqueue(chain(load.message(1), report.message()))
-    await asyncio.wait_for(running.wait(), 10)
+    await asyncio.wait_for(running.wait(), 60)
     second = await queue.enqueue(chain(load.message(2), report.message()))
     third = await queue.enqueue(chain(load.message(3), report.message()))
     release.set()
     with pytest.raises(TaskCancelledError, match="replaced"):
-        await second.result(timeout=10)
-    assert (await first.result(timeout=10), await third.result(timeout=10)) == (1, 3)
+        await second.result(timeout=60)
+    assert (await first.result(timeout=60), await third.result(timeout=60)) == (1, 3)
     assert order == ["load 1", "load 3"]
     await nothing_left(queue)
 
@@ -210,11 +210,11 @@ async def test_a_keyed_task_may_wait_for_others_too(
     second = await queue.enqueue(chain(keyed.options(after=[gate]).message(2), behind.message()))
     await run_worker(queue)
     if mode == "keep_existing":
-        assert (await first.result(timeout=10), await second.result(timeout=10)) == (1, 1)
+        assert (await first.result(timeout=60), await second.result(timeout=60)) == (1, 1)
     else:
         with pytest.raises(TaskCancelledError, match="replaced"):
-            await first.result(timeout=10)
-        assert await second.result(timeout=10) == 2
+            await first.result(timeout=60)
+        assert await second.result(timeout=60) == 2
     assert order == [0, 1 if mode == "keep_existing" else 2]
     await nothing_left(queue)
 
@@ -241,7 +241,7 @@ async def test_a_holder_that_ends_while_the_chain_is_sent_is_no_holder(
     end = await queue.enqueue(chain(load.message(), report.message()))
     assert not told
     await run_worker(queue)
-    assert (await waiting.result(timeout=10), await end.result(timeout=10)) == (1, 1)
+    assert (await waiting.result(timeout=60), await end.result(timeout=60)) == (1, 1)
     await nothing_left(queue)
 
 
@@ -260,7 +260,7 @@ async def test_a_holder_without_a_kept_result_ends_the_chain(
     end = await queue.enqueue(chain(load.message(), report.message()))
     await run_worker(queue)
     with pytest.raises(TaskCancelledError, match="result is not kept"):
-        await end.result(timeout=10)
+        await end.result(timeout=60)
     # The first member of a chain passes its result on.
-    assert await (await queue.enqueue(chain(load.message(), report.message()))).result(timeout=10) == 1
+    assert await (await queue.enqueue(chain(load.message(), report.message()))).result(timeout=60) == 1
     await nothing_left(queue)
