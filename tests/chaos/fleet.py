@@ -368,9 +368,13 @@ class ChaosFleet:
     # The end.
 
     async def producers_complete(self) -> None:
-        producers = [slot for slot in self.slots.values() if slot.role == "producer"]
-        while not all(slot.complete for slot in producers):  # noqa: ASYNC110 - as in _gone
+        while not self.sent:  # noqa: ASYNC110 - as in _gone
             await asyncio.sleep(0.05)
+
+    @property
+    def sent(self) -> bool:
+        """Whether every producer has done its work."""
+        return all(slot.complete for slot in self.slots.values() if slot.role == "producer")
 
     async def restart(self, version: OldVersion) -> None:
         """Kill the worker of a version that hangs: it may keep the lease of a task of which it has lost track."""

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +95,9 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
         reporter = asyncio.create_task(_report(fleet, began, say))
         try:
             await asyncio.gather(
-                fleet.run(scene), fleet.producers_complete(), *(_spoil(fleet, sabotage) for sabotage in plan.sabotage)
+                _disturb(fleet, scene),
+                fleet.producers_complete(),
+                *(_spoil(fleet, sabotage) for sabotage in plan.sabotage),
             )
             stuck = await _settle(fleet)
         finally:
@@ -113,6 +115,13 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
         await fleet.close()
         if plan.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _disturb(fleet: ChaosFleet, scene: Sequence[faults.Fault]) -> None:
+    """Let the faults happen, from the first task that has ended: on a busy machine processes take long to start."""
+    while not fleet.sent and not any(ended for _, ended, _, _ in (await _counts(fleet)).values()):  # noqa: ASYNC110 - Redis sends no asyncio.Event
+        await asyncio.sleep(0.05)
+    await fleet.run(scene)
 
 
 async def _counts(fleet: ChaosFleet) -> dict[str, tuple[int, int, int, int]]:
