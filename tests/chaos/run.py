@@ -119,7 +119,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Result:
 
 async def _disturb(fleet: ChaosFleet, scene: Sequence[faults.Fault]) -> None:
     """Let the faults happen, from the first task that has ended: on a busy machine processes take long to start."""
-    while not fleet.sent and not any(ended for _, ended, _, _ in (await _counts(fleet)).values()):  # noqa: ASYNC110 - Redis sends no asyncio.Event
+    while not fleet.sent and not any(ended for _, ended, _, _ in (await _counts(fleet)).values()):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await fleet.run(scene)
 
