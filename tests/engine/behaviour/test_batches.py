@@ -26,6 +26,7 @@ from taskfleet import (
     TaskTimeoutError,
     current_task,
 )
+from taskfleet.protocol.partitions import spread
 from taskfleet.runtime.state.batch_job import BatchJob
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
@@ -555,6 +556,37 @@ async def test_the_partitions_of_a_queue_gather_together(make_queue: MakeQueue, 
     await run_worker(queue, concurrency=2)
     assert await results(handles) == list(range(200))
     assert sizes == [50] * 4
+
+
+async def test_a_partition_that_is_empty_takes_no_room_of_a_batch_from_the_others(
+    make_queue: MakeQueue, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(queues=[{"name": "default", "partitions": 4}])
+    sizes: list[int] = []
+
+    @queue.batch_task(size=50, window_ms=60_000)
+    async def work(items: list[BatchItem]) -> list[int]:
+        sizes.append(len(items))
+        return numbers(items)
+
+    claims: list[int] = []
+    step = queue.broker.step
+
+    async def slow_step(*arguments: Any) -> Any:
+        reply = await step(*arguments)
+        claims.append(len(reply.claims))
+        await asyncio.sleep(
+            0.05
+        )  # a busy Redis: there is time to ask in each turn whether the empty one is still empty
+        return reply
+
+    monkeypatch.setattr(queue.broker, "step", slow_step)
+    keys = [key for key in map(str, range(1000)) if spread("default", 4, key) != "default"][:200]
+    handles = await queue.enqueue_many([work.options(unique_key=key).message(n) for n, key in enumerate(keys)])
+    await run_worker(queue, concurrency=2)
+    assert sorted(await results(handles)) == list(range(200))
+    assert sizes == [50] * 4
+    assert sum(n > 0 for n in claims) < 40, "most claims were of one task or two"
 
 
 async def test_a_plain_function_handles_batches_in_a_thread(queue: TaskQueue, run_worker: RunWorker) -> None:

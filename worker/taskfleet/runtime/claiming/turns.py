@@ -94,7 +94,7 @@ class Turns:
 
     async def _ask(self, tier: Tier, room: int, overdue: Collection[Partition]) -> None:
         shares = self._selection.shares(tier, room, self._context.now())
-        self._batches.widen(shares)
+        self._batches.widen(shares, self._selection.left)
         outbox = self._outbox
         await self._call(
             [

@@ -81,16 +81,17 @@ class Batches:
 
     # Claiming.
 
-    def widen(self, shares: dict[Partition, int]) -> None:
+    def widen(self, shares: dict[Partition, int], left: Callable[[Partition], int]) -> None:
         """Claim more tasks from partitions where batches gather.
 
-        An item needs no slot until its batch runs.
+        An item needs no slot until its batch runs. `left` is the number of tasks that were ready at the last reply.
         """
         if not self._known or self._slots.free <= 0:
             return  # without a free slot no batch can run: its items are left to other workers
         capacities: dict[str, int] = {}
-        for partition, share in shares.items():
-            queue = queue_of(partition)
+        # The fullest first: a partition that is only asked whether it is still empty would take the room of the others.
+        for partition in sorted(shares, key=left, reverse=True):
+            share, queue = shares[partition], queue_of(partition)
             known = self._known.get(queue)
             if known is None or not share:
                 continue

@@ -83,6 +83,7 @@ class Selection:
         self._hot = set(self.names)
         self._event: dict[Partition, float] = {}  # loop time at which the next task is due or the next lease expires
         self._looked: dict[Partition, float] = {}  # loop time of the last reply
+        self._left: dict[Partition, int] = {}  # tasks that were still ready at the last reply, if there were any
         self._unheard: set[Partition] = set()  # partitions whose last call has failed
         self._looks = _LOOKS_AT_ONCE  # a bucket of tokens
         self._looks_counted = 0.0
@@ -148,13 +149,19 @@ class Selection:
         self._unheard.discard(partition)
         if left:
             self._hot.add(partition)
+            self._left[partition] = left
         else:
             self._hot.discard(partition)
+            self._left.pop(partition, None)
         if horizon is None:
             self._event.pop(partition, None)
         else:
             # Rounded up: a call that comes a moment too early would find nothing and have to be repeated.
             self._event[partition] = now + horizon + 0.001
+
+    def left(self, partition: Partition) -> int:
+        """The number of tasks that were still ready there at the last reply; 0 before the first."""
+        return self._left.get(partition, 0)
 
     def unheard(self, partition: Partition) -> None:
         """A call got no reply. The state of the partition is unknown, which is no reason to let lower tiers wait."""
