@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from tests.support.ports import free_port
 
 from bench.errors import BenchError
-from bench.server import BenchServer, ServerProgram, Usage, free_port
+from bench.server import BenchServer, ServerProgram, Usage
 
 _START_SECONDS = 60.0
 

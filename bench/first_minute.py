@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.package import readme
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 TARGET_SECONDS = 30.0
 

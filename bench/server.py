@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+from tests.support.ports import free_port
 
 from bench.errors import BenchError
 from taskfleet.child_process import ends_with_this_process
@@ -54,13 +54,6 @@ class Usage:
     reads: int  # of requests from sockets: a pipeline is one for each 16 KiB; each has cost a client a round trip
     bytes_used: int
     cpu_seconds: float
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class BenchServer:

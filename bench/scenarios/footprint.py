@@ -17,12 +17,12 @@ from pathlib import Path
 
 from e2e.cluster.controlplane import ControlPlane
 from e2e.cluster.errors import ClusterError
+from tests.support.ports import free_port
 
 from bench import environments
 from bench.errors import BenchError
 from bench.peer import CHECKOUT
 from bench.scenarios.stage import START_SECONDS, Stage, pause
-from bench.server import free_port
 from taskfleet import __version__
 from taskfleet.child_process import ends_with_this_process
 

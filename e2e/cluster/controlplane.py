@@ -22,8 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Self
 
+from tests.support.ports import free_port
+
 from e2e.cluster import binaries
-from e2e.cluster.children import free_ports, start_child
+from e2e.cluster.children import start_child
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import ClusterCommand, CommandError, wait_until
 
@@ -104,7 +106,7 @@ class ControlPlane:
         self.stop()
 
     def _start_all(self, built: dict[str, Path]) -> None:
-        etcd_port, peer_port, api_port = free_ports(3)
+        etcd_port, peer_port, api_port = (free_port() for _ in range(3))
         folder = self.folder
         token = self._token
         _private(folder / "tokens.csv", f'{token},admin,admin,"system:masters"\n')

@@ -21,9 +21,10 @@ from taskfleet.child_process import ends_with_this_process
 from tests.support import requirements
 from tests.support.manifests import GOOD
 from tests.support.operator_space import Manifest, Space
+from tests.support.ports import free_port
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 _TIER = "control plane"
 _UNBUILT = pytest.StashKey[str]()

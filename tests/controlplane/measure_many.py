@@ -22,8 +22,9 @@ from e2e.cluster.kubectl import ClusterCommand, wait_until
 from taskfleet import TaskQueue
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
+from tests.support.ports import free_port
 from tests.support.process_node_fleet import OperatorProcesses, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 Object = dict[str, Any]
 

@@ -12,7 +12,8 @@ from e2e.cluster.errors import ClusterError
 
 from tests.engine.test_keda_scaler import METADATA, enqueue, scaling
 from tests.support import requirements
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 
 @pytest.mark.timeout(600)  # the first run builds the client

@@ -25,7 +25,8 @@ from taskfleet.child_process import ends_with_this_process
 from tests.support.audited_api import AuditedApi, Write
 from tests.support.manifests import GOOD
 from tests.support.operator_space import Manifest, Space, settled, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 HANGS_SECONDS = 60.0
 """How long a change may take, also one that waits for another leader.

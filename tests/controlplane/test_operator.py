@@ -11,7 +11,8 @@ import pytest
 from e2e.cluster.kubectl import CommandError
 
 from tests.support.operator_space import CHILDREN, Manifest, Space, enqueue, purge, settled, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 
 def test_children_are_created_and_deleted_with_their_taskqueue(

@@ -10,7 +10,7 @@ import pytest
 from e2e.cluster.kubectl import CommandError
 
 from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, settled, told, until
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 
 def deep(levels: int) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from taskfleet_operator.control.api.kubernetes_api import KubernetesApi
 from tests.controlplane.measure_many import taskqueue
 from tests.support.api_proxy import ApiProxy, Call
 from tests.support.operator_space import until
+from tests.support.ports import free_port
 from tests.support.process_node_fleet import OperatorProcesses
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 MANY = 300
 BEFORE, AFTER = "q-150", "q-299"  # the queues with a first task: sent while no operator runs, and to the new one

@@ -15,9 +15,10 @@ from e2e.cluster.kubectl import ClusterCommand
 from tests.controlplane.test_chart import is_allowed
 from tests.controlplane.test_permissions import kubeconfig_of
 from tests.support.operator_space import CHILDREN, NAME, Manifest, Space, enqueue, purge, settled, told, until
+from tests.support.ports import free_port
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 _RULES = Path(__file__).parents[2] / "helm/taskfleet/templates/_rules.tpl"
 _ACCOUNT = "operator"

@@ -11,7 +11,8 @@ import pytest
 from tests.support import requirements
 from tests.support.certificates import Certificates
 from tests.support.operator_space import NAME, Manifest, Space, settled, told, until
-from tests.support.redis_server import RedisServer, binary_with_tls, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, binary_with_tls
 from tests.support.redis_topologies import RedisCluster, SentinelTrio
 
 

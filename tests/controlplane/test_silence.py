@@ -25,7 +25,7 @@ from tests.controlplane.test_informer import PLURALS, until
 from tests.support.api_proxy import ApiProxy, Silence
 from tests.support.operator_space import NAME, Manifest, Space
 from tests.support.operator_space import until as until_sync
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 # The API server sends a bookmark once a minute, and nobody can tell it to send more. So that it is heard every few
 # seconds, it is asked to end each watch so soon.

@@ -23,7 +23,8 @@ from taskfleet.child_process import ends_with_this_process
 from taskfleet_operator.children import KINDS
 from tests.support.api_proxy import ApiProxy, Call, refusal
 from tests.support.operator_space import CHILDREN, Manifest, Space, enqueue, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -22,7 +22,7 @@ from taskfleet.child_process import ends_with_this_process
 from tests.support.certificates import Certificates
 from tests.support.manifests import GOOD
 from tests.support.operator_space import Manifest, Space, until
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 
 def _put(certificates: Certificates, folder: Path) -> None:

@@ -21,7 +21,7 @@ from taskfleet_dashboard import Visitor, dashboard
 from taskfleet_dashboard.routes import pages
 from tests.dashboard.conftest import MakeSite, Site
 from tests.engine.conftest import until
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 APP = """
 import sys

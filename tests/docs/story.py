@@ -19,7 +19,7 @@ from typing import Any, Self
 from taskfleet.child_process import ends_with_this_process
 from tests.docs import output
 from tests.docs.blocks import REPOSITORY, Block, Command, commands_of
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 _SERVER = re.compile(
     r"^(?:[A-Z_]+=\S* )*"

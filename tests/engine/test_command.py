@@ -14,7 +14,7 @@ from taskfleet import TaskQueue
 from taskfleet.version import __version__
 from tests.engine import app_of_types
 from tests.engine.conftest import RunWorker, until
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 
 async def run(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ import pytest
 from taskfleet import TaskQueue
 from tests.engine.conftest import until
 from tests.engine.test_command import run
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 LEVELS = "is none of DEBUG, INFO, WARNING, ERROR, CRITICAL"
 

@@ -15,8 +15,8 @@ from taskfleet import TaskQueue
 from taskfleet.version import __version__
 from tests.engine.conftest import RunWorker, until
 from tests.engine.test_command import run
+from tests.support.ports import free_port
 from tests.support.pseudo_terminal import shown_on_a_terminal
-from tests.support.redis_server import free_port
 
 
 async def dead(shared: TaskQueue, run_worker: RunWorker, number: int, text: str = "bad luck") -> list[str]:

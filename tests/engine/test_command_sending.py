@@ -17,7 +17,8 @@ from taskfleet import TaskQueue
 from tests.engine.conftest import RunWorker, until
 from tests.engine.test_command import run
 from tests.engine.test_command_queues import on_a_terminal
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 APP = ("--app", "tests.engine.app:queue")
 UNTAKEN = "no worker takes queue 'default'; start one with: taskfleet worker APP"

@@ -19,7 +19,8 @@ import redis
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.embedded_valkey import EmbeddedValkey, answers
 from taskfleet.errors import ConfigurationError
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 CODE = """
 import asyncio

@@ -19,7 +19,8 @@ from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.keda import messages
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 MESSAGES: Any = messages._MESSAGES
 SERVICE = "/externalscaler.ExternalScaler/"

@@ -17,8 +17,8 @@ from taskfleet import TaskQueue
 from tests.engine import app
 from tests.engine.conftest import until
 from tests.engine.test_processes import _answers, _probe, finished, message
+from tests.support.ports import free_port
 from tests.support.processes import Start, python_processes
-from tests.support.redis_server import free_port
 
 
 @pytest.fixture

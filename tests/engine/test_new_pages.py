@@ -19,7 +19,8 @@ import yaml
 
 from taskfleet import __version__
 from tests.engine.conftest import MakeQueue, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

@@ -22,7 +22,8 @@ from tests.engine.conftest import until
 from tests.support import requirements
 from tests.support.certificates import Certificates
 from tests.support.manifests import changed
-from tests.support.redis_server import RedisServer, binary_with_tls, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, binary_with_tls
 from tests.support.redis_topologies import RedisCluster, SentinelTrio
 from tests.support.sleeping_app import nap
 

@@ -18,8 +18,9 @@ from taskfleet import TaskQueue
 from tests.engine import app
 from tests.engine.conftest import until
 from tests.support import white_box
+from tests.support.ports import free_port
 from tests.support.processes import Start, python_processes
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture

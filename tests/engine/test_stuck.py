@@ -19,8 +19,8 @@ from taskfleet.process import metrics
 from taskfleet.process.exposition import exposition
 from taskfleet.runtime.worker import Worker
 from tests.engine.conftest import MakeQueue, RunWorker, until
+from tests.support.ports import free_port
 from tests.support.processes import Start, python_processes
-from tests.support.redis_server import free_port
 
 NOTICE = 0.3
 

@@ -39,7 +39,7 @@ from taskfleet import (
 )
 from taskfleet.child_process import ends_with_this_process
 from tests.engine.conftest import MakeQueue, RunWorker, until
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

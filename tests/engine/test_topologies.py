@@ -16,7 +16,8 @@ from taskfleet.settings import RedisSettings, Settings, WorkerSettings
 from tests.engine.conftest import RunWorker, until
 from tests.support import requirements
 from tests.support.certificates import Certificates
-from tests.support.redis_server import RedisServer, binary_with_tls, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, binary_with_tls
 from tests.support.redis_topologies import RedisCluster, SentinelTrio
 
 QUEUES = ("high", "default", "low", "mail", "reports")

@@ -21,7 +21,8 @@ from taskfleet.redis.broker import RedisBroker
 from taskfleet.settings import RedisSettings, Settings
 from taskfleet_operator.autoscaler import replay
 from tests.engine.conftest import until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,8 @@ import pytest
 
 from taskfleet.child_process import ends_with_this_process
 from tests.support import orphans
-from tests.support.redis_server import RedisServer, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _PORTS = re.compile(r"\b(8000|8001|54320)\b")

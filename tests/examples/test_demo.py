@@ -18,7 +18,8 @@ import pytest
 from taskfleet.child_process import ends_with_this_process
 from tests.examples.conftest import EXAMPLES
 from tests.support import requirements
-from tests.support.redis_server import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.redis_server import wait_until
 
 ADDRESS = r"dashboard: (http://127\.0\.0\.1:\d+)$"
 

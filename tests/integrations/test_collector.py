@@ -19,7 +19,8 @@ from e2e.cluster.errors import ClusterError
 from taskfleet import TaskQueue
 from taskfleet.child_process import ends_with_this_process
 from tests.support import requirements
-from tests.support.redis_server import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.redis_server import wait_until
 
 # On a bare machine the collector is built first.
 pytestmark = pytest.mark.timeout(1200)

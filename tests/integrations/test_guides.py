@@ -19,8 +19,8 @@ import pytest
 
 from taskfleet import TaskQueue
 from tests.engine.conftest import until
+from tests.support.ports import free_port
 from tests.support.processes import Start, python_processes
-from tests.support.redis_server import free_port
 
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 _FILE = re.compile(r"```python\n# (shop/\w+\.py)\n(.*?)```", re.DOTALL)

@@ -17,8 +17,8 @@ from openapi_spec_validator import validate
 
 from taskfleet import TaskQueue
 from tests.engine.conftest import until
+from tests.support.ports import free_port
 from tests.support.processes import Start, python_processes
-from tests.support.redis_server import free_port
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 REQUESTS = 200

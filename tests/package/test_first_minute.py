@@ -16,7 +16,7 @@ from taskfleet.child_process import ends_with_this_process
 from tests.package import pythons, readme
 from tests.package.conftest import MakeEnvironment
 from tests.package.environments import Environment, environment_variables
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 READY_SECONDS = 90  # beside busy processes
 IMPORT_ALL = """

@@ -28,7 +28,7 @@ from tests.controlplane.conftest import (  # noqa: F401 - fixtures and the hook 
 from tests.prometheus.expressions import ALERTS
 from tests.prometheus.server import PrometheusServer
 from tests.support import requirements
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 _TIER = "Prometheus"
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.prometheus.expressions import ALERTS, alerts, labels_of, metrics_of, panels, variables
 from tests.prometheus.server import PrometheusServer, QueryError
+from tests.support.ports import free_port
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
-from tests.support.redis_server import free_port
 
 _SECONDS = 90.0
 

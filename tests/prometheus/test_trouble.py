@@ -19,9 +19,10 @@ from taskfleet.settings import RedisSettings, Settings
 from tests.prometheus.expressions import alerts
 from tests.prometheus.server import PrometheusServer
 from tests.prometheus.test_live import scrapes
+from tests.support.ports import free_port
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture

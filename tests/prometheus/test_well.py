@@ -12,9 +12,9 @@ import pytest
 from tests.prometheus.server import PrometheusServer
 from tests.prometheus.test_live import scrapes
 from tests.prometheus.test_trouble import on
+from tests.support.ports import free_port
 from tests.support.process_node import ProcessNodes
 from tests.support.process_node_fleet import OperatorProcesses, RealFleet, until
-from tests.support.redis_server import free_port
 
 
 @pytest.mark.timeout(600)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.process_node_api import NodeApi, NodeApiError, Object
-from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "REQUESTS_CA_BUNDLE", "TMPDIR", "VIRTUAL_ENV")

@@ -6,7 +6,8 @@ import contextlib
 from typing import Any, Self
 
 from tests.support.certificates import Certificates
-from tests.support.redis_server import RedisServer, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, wait_until
 
 SLOTS = 16384
 _DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

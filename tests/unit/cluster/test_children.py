@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.cluster.children import free_ports
+
+from tests.support.ports import free_port
 
 _PARENT = """
 import sys, time
@@ -37,7 +38,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 
 def test_free_ports_are_different() -> None:
-    assert len(set(free_ports(20))) == 20
+    assert len({free_port() for _ in range(20)}) == 20
 
 
 def _lives(pid: int) -> bool:

@@ -19,7 +19,7 @@ from taskfleet_operator.control.monitoring.liveness import Liveness
 from taskfleet_operator.control.monitoring.serving import Endpoints
 from taskfleet_operator.control.workqueue import WorkQueue
 from taskfleet_operator.operator_options import OperatorOptions
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 
 class Watches:

@@ -20,7 +20,7 @@ from taskfleet_operator.webhook.examination import Cluster
 from taskfleet_operator.webhook.server import WebhookServer
 from tests.support.certificates import Certificates
 from tests.support.manifests import GOOD
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 
 
 class Accepting:
