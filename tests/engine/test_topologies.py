@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import secrets
-from collections.abc import AsyncIterator, Iterator
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from taskfleet import BrokerConnectionError, ConfigurationError, TaskQueue
 from taskfleet.runtime.claiming import wakeups
@@ -165,6 +169,31 @@ async def test_an_unknown_master_is_named(sentinels: SentinelTrio, connect: Any)
         f"cannot reach Redis at {', '.join(sentinels.addresses)} (master 'other'): "
         "the Sentinels know no master named 'other'; start it, or set REDIS_URL"
     )
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_ends_while_sentinels_are_asked_leaves_no_connection(
+    sentinels: SentinelTrio, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """In whatever turn the call is cancelled, and is cancelled again by the end of the loop."""
+
+    async def main(first: int, again: int) -> None:
+        calls = [asyncio.ensure_future(TaskQueue(sentinels.url).queue_stats("default")) for _ in range(3)]
+        for _ in range(first):
+            await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        for turns in itertools.product(range(16), range(4)):
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(main(*turns))
+        gc.collect()
+    assert [str(one.message) for one in caught if one.category is ResourceWarning] == []
 
 
 async def test_work_survives_a_failover_by_sentinels(connect: Any, run_worker: RunWorker) -> None:

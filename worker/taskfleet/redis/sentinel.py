@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from taskfleet.redis import replies
+from taskfleet.redis import replies, sockets
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.credentials import passwords_in
 from taskfleet.redis.tls import TlsConnection
@@ -58,18 +58,20 @@ class Sentinels:
             "port": host[1],
             "socket_connect_timeout": self._timeout,
             "socket_timeout": self._timeout,
-            "connection_class": TlsConnection if "tls" in self._options else Connection,
+            "connection_class": sockets.guarded(TlsConnection if "tls" in self._options else Connection),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             "driver_info": None,
             "parser_class": replies.parser(_ANSWER_BYTES, lambda: passwords_in(self._options)),
             **self._options,
         }
-        client: Any = redis_async.Redis(connection_pool=redis_async.ConnectionPool(**options))
+        pool: Any = redis_async.ConnectionPool(**options)
+        connection = pool.make_connection()
         try:
-            answer = await client.execute_command("SENTINEL", "get-master-addr-by-name", self._name)
+            await connection.connect()
+            await connection.send_command("SENTINEL", "get-master-addr-by-name", self._name)
+            answer = await connection.read_response()
         finally:
-            await client.aclose()
-            await client.connection_pool.disconnect()
+            sockets.abandon(connection)  # a task that is cancelled again, as at the end of the loop, waits for nothing
         return None if answer is None else (answer[0].decode(), int(answer[1]))
 
 
