@@ -40,6 +40,17 @@ async def test_bulk_enqueue_reports_each_bad_message_and_sends_nothing_of_their_
     assert (await queue.queue_stats("other")).ready == 1
 
 
+async def test_a_message_whose_call_was_cancelled_before_it_left_is_not_sent(queue: TaskQueue) -> None:
+    @queue.task
+    async def note() -> None: ...
+
+    calls = [asyncio.ensure_future(note.enqueue()) for _ in range(4)]
+    await asyncio.sleep(0)  # the first leaves, and the others gather for the next call to Redis
+    calls[2].cancel()
+    await asyncio.wait(calls)
+    assert (await queue.queue_stats("default")).ready == sum(not call.cancelled() for call in calls)
+
+
 async def test_a_full_queue_refuses_and_says_so(make_queue: MakeQueue) -> None:
     queue = make_queue(queues=[{"name": "small", "max_length": 2}])
 

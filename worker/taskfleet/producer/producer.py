@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from taskfleet import background
 from taskfleet.application import Application
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _UNPACKABLE = (TypeError, ValueError, OverflowError)
 
+_Outgoing: TypeAlias = "tuple[Item, asyncio.Future[str]]"
+
 
 class Producer:
     """Sends the tasks of one application. `many` and `plain_calls` send a bulk."""
@@ -36,7 +38,7 @@ class Producer:
         self._broker = broker
         self._handle = handle
         self._encoder = ItemEncoder(application, broker.clock)
-        self._outgoing: dict[Partition, list[tuple[Item, asyncio.Future[str]]]] = {}
+        self._outgoing: dict[Partition, list[_Outgoing]] = {}
         self._senders: dict[Partition, asyncio.Task[None]] = {}
         self._busy: set[Partition] = set()
         bulks = BulkSender(application, broker, self._encoder, handle)
@@ -86,7 +88,10 @@ class Producer:
         except _UNPACKABLE as error:
             raise _not_sent(partition, error) from error
         finally:
-            if partition in self._outgoing:
+            # Nobody waits for a message whose call was cancelled. At the end of the loop all are, and a sender begun
+            # then would outlive the loop.
+            if partition in self._outgoing and (waiting := _awaited(self._outgoing.pop(partition))):
+                self._outgoing[partition] = waiting
                 self._senders[partition] = background.start(self._send_outgoing(partition))
             else:
                 self._busy.discard(partition)
@@ -106,9 +111,7 @@ class Producer:
             self._busy.discard(partition)
             self._senders.pop(partition, None)
 
-    async def _send_batch(
-        self, partition: Partition, batch: Sequence[tuple[Item, asyncio.Future[str]]], max_length: int
-    ) -> None:
+    async def _send_batch(self, partition: Partition, batch: Sequence[_Outgoing], max_length: int) -> None:
         try:
             items = [item for item, _ in batch]
             holders = await self._broker.enqueue(partition, items, max_length=max_length)
@@ -139,7 +142,12 @@ def _not_sent(partition: Partition, cause: BaseException) -> SerializationError:
     return error
 
 
-def _outgoing_bytes(outgoing: tuple[Item, asyncio.Future[str]]) -> int:
+def _awaited(outgoing: list[_Outgoing]) -> list[_Outgoing]:
+    """Those whose callers still wait."""
+    return [each for each in outgoing if not each[1].done()]
+
+
+def _outgoing_bytes(outgoing: _Outgoing) -> int:
     """The size of an item.
 
     An item that Redis may refuse for its size counts as a whole call, so that it is sent alone.
