@@ -158,6 +158,70 @@ def test_a_queue_that_is_dropped_shortly_before_the_end_of_its_loop_leaves_nothi
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+@pytest.mark.parametrize("last", ["a subscription", "an introduction"])
+def test_a_queue_that_is_dropped_while_it_connects_leaves_nothing(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, factory: Any, last: str
+) -> None:
+    """In whatever turn of the loop."""
+    url, before = make_queue().url, sockets()
+
+    async def main(turns: int, *, ends: bool) -> None:
+        own, queue = sockets(), TaskQueue(url)
+        if last == "a subscription":
+            waiting = asyncio.ensure_future(subscribed(queue))
+        else:
+            waiting = asyncio.ensure_future(asyncio.sleep(0))
+            if isinstance(broker := queue.sessions.current().broker, RedisBroker):
+                broker.introduction.start()
+            del broker
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        del queue, waiting
+        gc.collect()
+        await asyncio.sleep(0)
+        gc.collect()  # the cancelled task had it, too
+        if not ends:
+            await until(lambda: len(asyncio.all_tasks()) == 1, "what went on for the queue has ended")
+            await until(lambda: sockets() == own, "its sockets are closed")
+
+    async def subscribed(queue: TaskQueue) -> None:
+        async with queue.sessions.current().completions.expect(Partition("default"), "a-task"):
+            await asyncio.Event().wait()
+
+    for turns in range(12):
+        for ends in (True, False):
+            in_loop(main(turns, ends=ends), factory)
+    assert sockets() == before
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_loop_that_ends_with_calls_under_way_leaves_nothing(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, factory: Any
+) -> None:
+    """The first call sends its message, and the others gather for the next one."""
+    before = sockets()
+
+    async def main(turns: int) -> None:
+        queue = make_queue()
+
+        @queue.task
+        async def note() -> None: ...
+
+        calls = [asyncio.ensure_future(queue.enqueue(note.message())) for _ in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        del calls
+
+    for turns in range(20):
+        in_loop(main(turns), factory)
+    gc.collect()
+    assert sockets() == before
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_an_unreferenced_queue_closes_its_connections(make_queue: MakeQueue) -> None:
     before = sockets()
 

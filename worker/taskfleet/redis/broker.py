@@ -18,7 +18,7 @@ from taskfleet.redis.noting import Noting
 from taskfleet.redis.operations import Operations
 from taskfleet.redis.renewal import RedisRenewer
 from taskfleet.redis.schedules import ScheduleStore
-from taskfleet.redis.sockets import abandon, descriptor_of
+from taskfleet.redis.sockets import descriptor_of
 from taskfleet.redis.stepping import Stepping
 from taskfleet.redis.views import Views
 
@@ -95,8 +95,7 @@ class RedisBroker(Enqueueing, Stepping, Views, Inspecting, Letters, Noting, Oper
 
     def abandon(self) -> None:
         self.introduction.abandon()
-        for each in self.client.connections():
-            abandon(each)
+        self.client.abandon()
 
     def descriptors(self) -> list[int]:
         """The file descriptors of all open sockets."""

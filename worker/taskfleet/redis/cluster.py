@@ -12,6 +12,7 @@ from redis import exceptions as redis_exceptions
 from redis.commands import AsyncCoreCommands
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from taskfleet.redis import sockets
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.held_connections import Lines
@@ -237,6 +238,12 @@ class ClusterClient(RedisClient):
         self._outdated = True
         for server in servers:
             await server.close()
+
+    def abandon(self) -> None:
+        for each in self.connections():
+            sockets.abandon(each)
+        self._servers = {}
+        self._outdated = True
 
 
 def slot_of(key: str | bytes) -> int:

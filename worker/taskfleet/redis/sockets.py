@@ -31,7 +31,8 @@ def take_over(connection: Any, protocol: asyncio.BaseProtocol) -> tuple[Any, Any
 
 
 def abandon(connection: Any) -> None:
-    """Close the socket of a connection without waiting, also when its event loop is closed."""
+    """Close the socket of a connection without waiting, also when its event loop is closed. It opens none again."""
+    connection.abandoned = True  # whoever opens it just now may not have a socket yet
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is None:
         return
@@ -57,12 +58,28 @@ def guarded(connection: type[Any]) -> Any:
     """This class of connections of redis-py, whose calls end with a `ConnectionError` when another task closes it.
 
     A pool that is told to close its free connections also closes those that it lends meanwhile. With a timeout redis-py
-    sends from another turn of the loop than the one in which it has looked whether there is a socket.
+    sends from another turn of the loop than the one in which it has looked whether there is a socket. It takes a
+    handshake for done whose connection was closed meanwhile, and connects anew for the next command: one that was
+    abandoned would stay open.
     """
     return type(f"Guarded{connection.__name__}", (_Guarded, connection), {})
 
 
 class _Guarded(AbstractConnection):
+    abandoned = False
+
+    async def connect(self) -> None:
+        await super().connect()  # type: ignore[no-untyped-call,unused-ignore]
+        if not self.is_connected:
+            raise redis_exceptions.ConnectionError("the connection was closed while it was opened")
+
+    async def _connect(self) -> None:
+        if not self.abandoned:
+            await super()._connect()  # type: ignore[no-untyped-call,safe-super,unused-ignore]
+        if self.abandoned:
+            abandon(self)
+            raise redis_exceptions.ConnectionError("the connection was closed before it was open")
+
     async def _send_packed_command(self, command: Any) -> None:
         if not self.is_connected:
             raise redis_exceptions.ConnectionError("the connection was closed before the command was sent")
