@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 from redis import exceptions as redis_exceptions
 from redis.asyncio.connection import UnixDomainSocketConnection
 
@@ -15,6 +16,8 @@ from taskfleet.redis.connecting import connect
 from taskfleet.redis.connection_options import ConnectionOptions, Timeouts
 from taskfleet.redis.server import Server
 from tests.support.redis_server import RedisServer
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
 @pytest.fixture(params=["tcp", "unix socket"])
@@ -80,3 +83,27 @@ async def test_questions_about_the_server_are_asked_again() -> None:
                 assert [len(servers) for servers in found] == [1] * 4
         finally:
             await broker.close()
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+def test_a_call_that_is_cancelled_in_any_turn_of_the_loop_ends(loops: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Also when its bytes have just left. Redis stands still, so that no call ends by itself."""
+
+    async def main(url: str) -> list[str]:
+        broker = RedisBroker.from_url(url, command_timeout=3.0)
+        ends: list[str] = []
+        for turns in range(24):
+            call = asyncio.ensure_future(broker.memory())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+            ends.append("cancelled" if call.cancelled() else repr(call.exception() or call.result()))
+            await broker.client.dropped(redis_exceptions.ReadOnlyError())
+        broker.abandon()
+        await asyncio.sleep(0)
+        return ends
+
+    with RedisServer() as server, asyncio.Runner(loop_factory=loops) as runner:
+        server.pause()
+        assert runner.run(main(server.url)) == ["cancelled"] * 24

@@ -80,6 +80,15 @@ class _Guarded(AbstractConnection):
             abandon(self)
             raise redis_exceptions.ConnectionError("the connection was closed before it was open")
 
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Before Python 3.12 the `asyncio.wait_for` in it loses a cancellation that comes when the bytes have left."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        await super().send_packed_command(command, check_health)
+        if task is not None and task.cancelling() > before:
+            await self.disconnect(nowait=True)  # nobody reads the reply
+            raise asyncio.CancelledError
+
     async def _send_packed_command(self, command: Any) -> None:
         if not self.is_connected:
             raise redis_exceptions.ConnectionError("the connection was closed before the command was sent")
