@@ -222,6 +222,23 @@ def test_a_loop_that_ends_with_calls_under_way_leaves_nothing(
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_broker_that_is_closed_in_each_loop_is_used_in_the_next(redis_url: str, factory: Any) -> None:
+    broker = RedisBroker.from_url(redis_url)
+
+    async def use() -> None:
+        await broker.ping()
+        broker.introduction.start()
+        await asyncio.sleep(0.01)
+        await broker.close()
+
+    before = sockets()
+    for _ in range(2):
+        in_loop(use(), factory)
+    in_loop(broker.close(), factory)
+    assert sockets() == before
+
+
 def test_an_unreferenced_queue_closes_its_connections(make_queue: MakeQueue) -> None:
     before = sockets()
 

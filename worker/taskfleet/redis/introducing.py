@@ -81,7 +81,8 @@ class Introduction:
     async def close(self) -> None:
         """The connections will be closed: nothing opens them again but the next enqueue."""
         self._stop_timer()
-        if self._sending is not None:
+        # A broker may be used in one loop after the other: what an earlier one has sent ended with that loop.
+        if self._sending is not None and self._sending.get_loop() is asyncio.get_running_loop():
             await cancellation.end([self._sending])
 
     def abandon(self) -> None:
