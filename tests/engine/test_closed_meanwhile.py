@@ -72,6 +72,35 @@ async def test_calls_while_all_connections_are_forgotten_are_answered_or_lost(se
     assert seen.total() == 60 * 12
 
 
+async def test_calls_of_an_abandoned_server_are_lost_and_open_no_connection(server: Server) -> None:
+    """Whatever they were about to do: send, open a connection, wait for a free one."""
+    calls = [asyncio.ensure_future(server.commands.info("memory")) for _ in range(20)]  # it has eight connections
+    lines = [asyncio.ensure_future(server.lines.call("PING")) for _ in range(3)]
+    listening = asyncio.ensure_future(_subscribed(server))
+    await asyncio.sleep(0)
+    server.abandon()
+    for lost in await asyncio.gather(*calls, *lines, listening, server.commands.ping(), return_exceptions=True):
+        assert isinstance(lost, redis_exceptions.ConnectionError)
+    assert [each for each in server.connections() if each.is_connected] == []
+
+
+async def _subscribed(server: Server) -> None:
+    async with server.subscription(["channel"], 5.0):
+        pass
+
+
+async def test_an_abandoned_broker_can_be_used_again() -> None:
+    with RedisServer() as running:
+        broker = RedisBroker.from_url(running.url)
+        for turns in range(16):
+            call = asyncio.ensure_future(broker.ping())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            broker.abandon()
+            await call
+        await broker.close()
+
+
 async def test_questions_about_the_server_are_asked_again() -> None:
     """Its user sees neither the closed connection nor an error of Python."""
     with RedisServer() as running:

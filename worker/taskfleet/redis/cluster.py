@@ -12,7 +12,6 @@ from redis import exceptions as redis_exceptions
 from redis.commands import AsyncCoreCommands
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from taskfleet.redis import sockets
 from taskfleet.redis.connection import RedisClient
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.held_connections import Lines
@@ -240,10 +239,10 @@ class ClusterClient(RedisClient):
             await server.close()
 
     def abandon(self) -> None:
-        for each in self.connections():
-            sockets.abandon(each)
-        self._servers = {}
+        servers, self._servers = list(self._servers.values()), {}
         self._outdated = True
+        for server in servers:
+            server.abandon()
 
 
 def slot_of(key: str | bytes) -> int:

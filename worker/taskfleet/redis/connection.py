@@ -16,7 +16,7 @@ from redis import exceptions as redis_exceptions
 from taskfleet import showing
 from taskfleet.backoff import backoff_seconds
 from taskfleet.protocol import bounds
-from taskfleet.redis import replies, sockets
+from taskfleet.redis import replies
 from taskfleet.redis.connection_options import ConnectionOptions
 from taskfleet.redis.held_connections import Lines
 from taskfleet.redis.redis_errors import (
@@ -212,8 +212,7 @@ class RedisClient:
 
     def abandon(self) -> None:
         """Close all connections without waiting, also those of a closed event loop. The next call opens others."""
-        for each in self.connections():
-            sockets.abandon(each)
+        self._server.abandon()
         self._server = self._open(self.options)
         self.redis = self._server.commands
 

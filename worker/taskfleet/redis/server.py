@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import redis.asyncio as redis_async
 from redis import exceptions as redis_exceptions
@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from taskfleet.redis import replies
+from taskfleet.redis import replies, sockets
 from taskfleet.redis.connection_options import Timeouts
 from taskfleet.redis.credentials import passwords_in
 from taskfleet.redis.held_connections import Lines
@@ -170,6 +170,17 @@ class Server:
         for client in (self.commands, self.waiting):
             await client.aclose()
             await client.connection_pool.disconnect()
+
+    def abandon(self) -> None:
+        """Close all connections without waiting, also those of a closed event loop. It opens none again."""
+        for each in self.connections():
+            sockets.abandon(each)
+        for client in (self.commands, self.waiting):
+            client.connection_pool.make_connection = _refuse  # for calls that wait for a connection just now
+
+
+def _refuse() -> NoReturn:
+    raise redis_exceptions.ConnectionError("the connections to this server were closed for good")
 
 
 async def outcome_of(call: Awaitable[Any]) -> Any:
