@@ -47,6 +47,30 @@ def test_only_yes_is_yes(keys: str, answer: str) -> None:
     assert answers(keys)[0] == [answer]
 
 
+IN_THE_BACKGROUND = """
+import os, signal, sys
+from taskfleet.cli import asking
+from taskfleet.errors import TaskQueueError
+
+child = os.fork()
+if child:
+    sys.exit(os.waitpid(child, 0)[1])
+os.setpgid(0, 0)
+signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # else it would be stopped, and continued by the `fg` of a shell
+try:
+    asking.ask("Delete all", yes=False)
+except TaskQueueError as error:
+    print(error)
+"""
+
+
+def test_a_command_in_the_background_that_no_shell_continues_says_that_nobody_can_answer() -> None:
+    command = [sys.executable, "-c", IN_THE_BACKGROUND]
+    code, shown = shown_on_a_terminal(command, keys="y\n", after="[y/N]")
+    assert code == 0, shown
+    assert "the terminal gives no answer (Input/output error); say yes with --yes" in shown
+
+
 @pytest.mark.parametrize("other", ["Delete", "yy", "é", "\udcff", "x" * 4_000])
 def test_another_answer_is_asked_again(other: str) -> None:
     answered, shown = answers(f"{other}\ny\n")

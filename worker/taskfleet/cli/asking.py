@@ -45,7 +45,11 @@ def _line(prompt: str, heard: int) -> str:
     terminal = sys.stdin.fileno()
     while terminal not in (ready := select.select([terminal, heard], [], [])[0]):
         os.read(ready[0], 1024)
-    line = os.read(terminal, 4096).decode(errors="replace")
+    try:
+        line = os.read(terminal, 4096).decode(errors="replace")
+    except OSError as error:  # this command is in the background, where no shell can bring it to the front
+        typer.echo(err=True)
+        raise UnansweredError(f"the terminal gives no answer ({error.strerror}); say yes with --yes") from None
     if not line.endswith("\n"):
         typer.echo(err=True)
         return ""
