@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,16 @@ class Many:
 
     def told(self) -> bool:
         """Whether the status of each says all, and none has changed since the last look."""
+        return self._unchanged(is_told)
+
+    def still(self) -> bool:
+        """Whether none has changed since the last look."""
+        return self._unchanged(bool)
+
+    def _unchanged(self, is_good: Callable[[dict[str, Any]], bool]) -> bool:
         items = self.kubectl.json("get", "tq", "-n", self.namespace)["items"]
         before, self._seen = self._seen, {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in items}
-        return len(items) == MANY and all(map(is_told, items)) and before == self._seen
+        return len(items) == MANY and all(map(is_good, items)) and before == self._seen
 
     def events(self) -> dict[str, str]:
         """The TaskQueue of each Event about one, by the Event's uid."""
@@ -143,7 +150,7 @@ async def test_after_a_restart_the_first_task_is_served_at_once_and_nobody_else_
     others = [call for call in writes if not _concerns(call, BEFORE, AFTER)]
     assert not others, f"{len(others)} useless writes, such as {others[:3]}"
     assert {name for uid, name in many.events().items() if uid not in events} <= {BEFORE, AFTER}
-    await asyncio.to_thread(until, many.told, "nothing more is written", seconds=120, pause=6)
+    await asyncio.to_thread(until, many.still, "nothing more is written", seconds=120, pause=6)
     after = many.versions()
     assert {name for name in before if before[name] != after[name]} == {BEFORE, AFTER}
 
