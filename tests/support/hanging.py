@@ -19,7 +19,9 @@ SECONDS = 600
 @contextmanager
 def limited(config: pytest.Config, seconds: float = SECONDS) -> Generator[None]:
     """After this time, the stacks of all threads are printed, and the run ends with exit code 1."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[fault_handler_stderr_fd_key])
+    # pytest keeps standard error without its capture, but not with `-p no:faulthandler`.
+    file = config.stash.get(fault_handler_stderr_fd_key, 2)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=file)
     try:
         yield
     finally:

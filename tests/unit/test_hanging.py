@@ -63,11 +63,12 @@ def test_a_thread_that_waits_for_ever_does_not_hold_the_run(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the threads of a process in /proc")
-def test_a_teardown_that_ends_is_not_disturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-p", "no:faulthandler"]])
+def test_a_teardown_that_ends_is_not_disturbed(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST.format(seconds=30))
     (tmp_path / "test_it.py").write_text(GOES_ON)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), "--rootdir", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(tmp_path), "--rootdir", str(tmp_path)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
