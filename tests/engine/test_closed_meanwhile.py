@@ -119,7 +119,7 @@ def test_a_call_that_is_cancelled_in_any_turn_of_the_loop_ends(loops: Callable[[
     """Also when its bytes have just left. Redis stands still, so that no call ends by itself."""
 
     async def main(url: str) -> list[str]:
-        broker = RedisBroker.from_url(url, command_timeout=3.0)
+        broker = RedisBroker.from_url(url, command_timeout=10.0)
         ends: list[str] = []
         for turns in range(24):
             call = asyncio.ensure_future(broker.memory())
