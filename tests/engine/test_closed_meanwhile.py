@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -38,11 +39,11 @@ async def test_a_command_whose_connection_is_closed_before_it_leaves(server: Ser
     sending = asyncio.ensure_future(connection.send_command("PING"))
     await asyncio.sleep(0)  # it has looked at the connection, and has not sent anything if there is a timeout
     await connection.disconnect(nowait=True)
-    if pool == "commands":
+    if pool == "commands" and sys.version_info < (3, 12):
         with pytest.raises(redis_exceptions.ConnectionError, match="closed before the command was sent"):
             await sending
     else:
-        await sending  # without a timeout it is sent in the turn in which it was looked at
+        await sending  # without a timeout, or with that of a later Python, it is sent where it was looked at
     await connection.disconnect()
 
 
