@@ -71,7 +71,7 @@ class Client:
                 self._stalls += 1
                 self.flowing.clear()
                 began = now()
-                # Now, for whoever reads the ledger before its end; and then, since this process may not run in time.
+                # Now, for a judge that reads the ledger before its end; and then: this process may not run in time.
                 self._stalled(began, began + order["seconds"])
                 loop.call_later(order["seconds"], self._flow, began)
             case what:

@@ -32,7 +32,7 @@ def take_over(connection: Any, protocol: asyncio.BaseProtocol) -> tuple[Any, Any
 
 def abandon(connection: Any) -> None:
     """Close the socket of a connection without waiting, also when its event loop is closed. It opens none again."""
-    connection.abandoned = True  # whoever opens it just now may not have a socket yet
+    connection.abandoned = True  # a task that opens it just now may not have a socket yet
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is None:
         return
